@@ -1,0 +1,1 @@
+"""The memory: every word of a run in SQL. No torch."""

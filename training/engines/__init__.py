@@ -1,0 +1,1 @@
+"""Engines turn token prompts into sampled tokens with their log-probabilities."""
