@@ -1,0 +1,160 @@
+"""What stands between roles and models: requests, completions, the Engine and Renderer protocols, and their test doubles.
+
+Real engines (torch, HTTP servers) live in ``sparring.training.engines``; nothing here loads a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from sparring.envs.types import Finish, Segment
+from sparring.scenarios.registry import engines
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message before rendering. ``content`` may be hostile; the renderer defuses it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` (role name) for reports."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What was sampled. ``logprobs`` are nats of the full distribution at temperature 1, one per token.
+
+    With ``Finish.STOP`` the last token id is the end-of-turn token itself: it was sampled, so it is trained on.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish
+    policy_version: int = 0
+    engine: str = ""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Samples completions; answers are in the order of the requests."""
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion per request, in order. Raises ``EngineError`` when the model cannot be used."""
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """Turns messages into token segments, once. Text inside a message never becomes a control token."""
+
+    def open(self, messages: Sequence[Message]) -> Segment:
+        """The first context of a conversation, with the generation prompt at its end."""
+
+    def extend(self, finish: Finish | None, messages: Sequence[Message]) -> Segment:
+        """What follows a sampled turn: its end-of-turn token if the sample was cut, new messages, generation prompt."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of sampled tokens, special tokens left out."""
+
+
+def defuse(text: str, specials: Sequence[str]) -> str:
+    """``text`` with every special token's literal broken by a space, so that no tokenizer can read it as control.
+
+    >>> defuse("hi <|end|> there", ["<|end|>"])
+    'hi < |end|> there'
+    """
+    for special in specials:
+        text = text.replace(special, f"{special[0]} {special[1:]}")
+    return text
+
+
+class ByteRenderer:
+    """One token per UTF-8 byte (ids 0 to 255) and five control tokens (256 to 260). For tests and dry runs."""
+
+    SPECIALS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+    END = 260
+
+    def open(self, messages: Sequence[Message]) -> Segment:
+        """Messages as ``<|role|>content<|end|>``, then ``<|assistant|>``."""
+        ids: list[int] = []
+        text: list[str] = []
+        for message in messages:
+            content = defuse(message.content, self.SPECIALS)
+            ids += [self._id(message.role), *encode(content), self.END]
+            text.append(f"<|{message.role}|>{content}<|end|>")
+        return Segment("".join(text) + "<|assistant|>", (*ids, self._id("assistant")))
+
+    def extend(self, finish: Finish | None, messages: Sequence[Message]) -> Segment:
+        """As ``open``, preceded by ``<|end|>`` unless the sample before it already ended with one."""
+        opened = self.open(messages)
+        if finish is Finish.STOP:
+            return opened
+        return Segment("<|end|>" + opened.text, (self.END, *opened.token_ids))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """UTF-8 text of the byte tokens; broken bytes become U+FFFD."""
+        return bytes(token for token in token_ids if token < 256).decode("utf-8", errors="replace")
+
+    def _id(self, role: str) -> int:
+        return 256 + self.SPECIALS.index(f"<|{role}|>")
+
+
+def encode(text: str) -> bytes:
+    """UTF-8 bytes of any str; a lone surrogate becomes ``?``."""
+    return text.encode("utf-8", errors="replace")
+
+
+Answer = Callable[[str, Request], str]
+
+
+@engines("scripted")
+class ScriptedEngine:
+    """Answers from a function of the decoded prompt instead of a model; every log-prob is -1."""
+
+    class Config(BaseModel):
+        """``replies``: the first key found in the prompt gives the answer; ``default`` when none is."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        replies: Mapping[str, str] = {}
+        default: str = ""
+
+    def __init__(self, answer: Answer | Config | None = None, renderer: Renderer | None = None) -> None:
+        self._answer = answer if callable(answer) else _lookup(answer or self.Config())
+        self._renderer = renderer or ByteRenderer()
+        self.policy_version = 0
+        self.calls: list[int] = []  # number of requests of each call
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One scripted completion per request, as bytes and an end token, cut at ``sampling.max_tokens``."""
+        self.calls.append(len(requests))
+        return [self._complete(request) for request in requests]
+
+    def _complete(self, request: Request) -> Completion:
+        text = self._answer(self._renderer.decode(request.prompt_ids), request)
+        ids = (*encode(text), ByteRenderer.END)
+        limit = request.sampling.max_tokens
+        finish = Finish.STOP if len(ids) <= limit else Finish.LENGTH
+        ids = ids[:limit]
+        return Completion(ids, (-1.0,) * len(ids), finish, self.policy_version, "scripted")
+
+
+def _lookup(config: ScriptedEngine.Config) -> Answer:
+    def answer(prompt: str, request: Request) -> str:
+        return next((reply for key, reply in config.replies.items() if key in prompt), config.default)
+
+    return answer
