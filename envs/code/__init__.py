@@ -1,0 +1,1 @@
+"""The code environment: programs, answers, and the sandbox that runs what a model wrote."""
