@@ -1,0 +1,222 @@
+"""What must fit together in a scenario: roles with rewards, prompts with what a role sees, tasks with the graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import SparringError
+from .graph_checks import check_graph
+from .jsonl import check_jsonl
+from .parts import filled, known_part, part, run_user_files
+from .problems import KeyPath, Problems, shown, unknown
+from .registry import (
+    advantages,
+    curricula,
+    engines,
+    environments,
+    graphs,
+    group_stages,
+    losses,
+    rewards,
+    roles,
+    task_sources,
+)
+from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario
+
+TRUNCATING = ("top_p", "top_k", "min_p")
+ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
+PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
+
+
+def check(scenario: Scenario, problems: Problems, heavy: bool, skip_graph: bool = False) -> Scenario:
+    """Note everything that does not fit; returns the scenario with its parts' defaults filled in."""
+    run_user_files(scenario, problems)
+    complete = fill(scenario, problems, heavy)
+    world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
+    _check_evaluation(scenario, problems)
+    _check_arms(complete.curriculum, world, problems)
+    for name, role in scenario.roles.items():
+        _check_role(role, ("roles", name), world, problems)
+    graph = None if skip_graph else _graph(scenario, problems)
+    if graph is not None:
+        check_graph(graph, scenario.roles, problems)
+        _check_speakers(scenario, graph, problems)
+        _check_prompts(scenario, graph, world, problems)
+        _check_tasks(complete, graph, world, problems)
+    return complete
+
+
+def fill(scenario: Scenario, problems: Problems, heavy: bool) -> Scenario:
+    """The scenario with every part's options checked and defaults filled in."""
+
+    def fill_one(registry: Any, ref: Ref, *path: str | int) -> Ref:
+        return filled(registry, ref, path, problems, heavy)
+
+    training = scenario.training
+    changes: dict[str, Any] = {
+        "engine": fill_one(engines, scenario.engine, "engine"),
+        "environment": fill_one(environments, scenario.environment, "environment"),
+        "curriculum": fill_one(curricula, scenario.curriculum, "curriculum"),
+        "training": training.model_copy(
+            update={
+                "advantage": fill_one(advantages, training.advantage, "training", "advantage"),
+                "loss": fill_one(losses, training.loss, "training", "loss"),
+            }
+        ),
+    }
+    if scenario.tasks is not None:
+        changes["tasks"] = fill_one(task_sources, scenario.tasks, "tasks")
+    stages = [fill_one(group_stages, ref, "group", "stages", i) for i, ref in enumerate(scenario.group.stages)]
+    changes["group"] = scenario.group.model_copy(update={"stages": tuple(stages)})
+    changes["roles"] = {
+        name: role.model_copy(update={"engine": fill_one(engines, role.engine, "roles", name, "engine")})
+        if role.engine is not None
+        else role
+        for name, role in scenario.roles.items()
+    }
+    copy = scenario.model_copy(update=changes)
+    copy._path = scenario._path
+    return copy
+
+
+def _check_evaluation(scenario: Scenario, problems: Problems) -> None:
+    for index, name in enumerate(scenario.evaluation.metrics):
+        if name != "accuracy" and not PASS_AT.fullmatch(name):
+            problems.add(("evaluation", "metrics", index), unknown("metric", name, ["accuracy", "pass@1", "pass@4"]))
+    if scenario.training.steps and not any(role.trainable for role in scenario.roles.values()):
+        problems.add(
+            ("roles",), "no role is trainable, so training.steps has nothing to do; set it to 0 or train a role"
+        )
+
+
+def _check_arms(curriculum: Ref, world: Any, problems: Problems) -> None:
+    """Curriculum arms name parameters of the environment, and values it allows when it lists them."""
+    arms, allowed = curriculum.options.get("arms"), getattr(world, "parameters", None)
+    if not isinstance(arms, Mapping) or not isinstance(allowed, Mapping):
+        return
+    for name, values in arms.items():
+        path: KeyPath = ("curriculum", "arms", name)
+        if name not in allowed:
+            problems.add(path, unknown("parameter of the environment", name, allowed))
+            continue
+        choices = allowed[name]
+        if isinstance(choices, (list, tuple, range, set, frozenset)) and isinstance(values, (list, tuple)):
+            for index, value in enumerate(values):
+                if value not in choices:
+                    problems.add((*path, index), f"found {shown(value)}; allowed: {', '.join(map(str, choices))}")
+
+
+def _check_role(role: RoleSpec, path: KeyPath, world: Any, problems: Problems) -> None:
+    known_part(roles, role.kind, (*path, "kind"), problems)
+    for name in role.reward:
+        known_part(rewards, name, (*path, "reward", name), problems)
+    secrets = _secrets(world)
+    for index, name in enumerate(role.sees if world is not None else ()):
+        if name not in secrets:
+            problems.add((*path, "sees", index), unknown("disclosure", name, secrets))
+    if role.trainable:
+        _check_trained(role, path, problems)
+    elif role.compare != "siblings" or role.weight != 1.0:
+        key = "compare" if role.compare != "siblings" else "weight"
+        problems.add((*path, key), "has no effect: the role is not trainable; remove it or set trainable: true")
+
+
+def _secrets(world: Any) -> set[str]:
+    return {*(getattr(world, "disclosures", None) or ()), *ALWAYS_SEEN}
+
+
+def _check_trained(role: RoleSpec, path: KeyPath, problems: Problems) -> None:
+    if not any(role.reward.values()):
+        problems.add((*path, "reward"), "a trainable role needs a reward that weighs something, or trainable: false")
+    if not role.weight:
+        problems.add((*path, "weight"), "0 trains nothing; set trainable: false instead")
+    if role.engine is not None:
+        problems.add(
+            (*path, "engine"),
+            "a trainable role speaks through the policy's own engine; remove it or set trainable: false",
+        )
+    _check_sampling(role.sampling, (*path, "sampling"), problems)
+
+
+def _check_sampling(sampling: Sampling, path: KeyPath, problems: Problems) -> None:
+    for key in TRUNCATING:
+        if getattr(sampling, key) is not None:
+            problems.add(
+                (*path, key),
+                "is refused for a trainable role: the engine's log-probs would be of a truncated distribution; "
+                "remove it or set trainable: false",
+            )
+    if sampling.temperature == 0:
+        problems.add(
+            (*path, "temperature"), "0 makes every sample of a trainable role equal, with nothing to compare; raise it"
+        )
+
+
+def _graph(scenario: Scenario, problems: Problems) -> GraphSpec | None:
+    if isinstance(scenario.graph, str) and not known_part(graphs, scenario.graph, ("graph",), problems):
+        return None
+    try:
+        return scenario.graph_spec()
+    except Exception as error:  # a plug-in's preset may raise anything
+        problems.add(("graph",), f"the preset {scenario.graph!r} cannot be read: {type(error).__name__}: {error}")
+        return None
+
+
+def _check_speakers(scenario: Scenario, graph: GraphSpec, problems: Problems) -> None:
+    speaking = graph.roles()
+    for name, role in scenario.roles.items():
+        if role.trainable and name not in speaking:
+            problems.add(
+                ("roles", name),
+                f"speaks at no node of the graph (there: {', '.join(speaking)}), so it cannot be trained; "
+                "remove it, add a node, or set trainable: false",
+            )
+
+
+def _check_prompts(scenario: Scenario, graph: GraphSpec, world: Any, problems: Problems) -> None:
+    """Every prompt is found and reads only what its role may see."""
+    secret = _secrets(world)
+    for name, spec in scenario.roles.items():
+        path: KeyPath = ("roles", name, "prompt")
+        if spec.kind not in roles.names():
+            continue
+        kind = part(roles, spec.kind, ("roles", name, "kind"), problems)
+        try:
+            role: Any = kind(name, spec, scenario.base) if kind is not None else None
+        except SparringError as error:
+            problems.add(path, str(error))
+            continue
+        except Exception as error:  # a plug-in's role may raise anything
+            problems.add(path, f"the role cannot be made: {type(error).__name__}: {error}")
+            continue
+        _check_reads(getattr(role, "prompt", None), spec, secret, path, problems)
+        for node_name, node in graph.nodes.items():
+            if node.role == name and node.prompt is not None and hasattr(role, "prompt_at"):
+                at: KeyPath = ("graph", "nodes", node_name, "prompt")
+                try:
+                    _check_reads(role.prompt_at(node.prompt), spec, secret, at, problems)
+                except SparringError as error:
+                    problems.add(at, str(error))
+
+
+def _check_reads(prompt: Any, spec: RoleSpec, secret: set[str], path: KeyPath, problems: Problems) -> None:
+    hidden = sorted((set(getattr(prompt, "variables", ())) & secret) - set(spec.sees))
+    if hidden:
+        problems.add(
+            path,
+            f"the template {shown(getattr(prompt, 'name', '?'))} reads {', '.join(hidden)}, "
+            f"which the role does not see; add to its sees: [{', '.join(hidden)}] or take it out of the text",
+        )
+
+
+def _check_tasks(scenario: Scenario, graph: GraphSpec, world: Any, problems: Problems) -> None:
+    if scenario.tasks is None:
+        return
+    if graph.proposes:
+        problems.add(
+            ("tasks",), "the graph proposes its own tasks (it has an admit node); remove tasks or change the graph"
+        )
+    if scenario.tasks.kind == "jsonl":
+        check_jsonl(scenario, world, problems)

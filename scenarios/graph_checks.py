@@ -1,0 +1,80 @@
+"""What can be wrong with a graph before anything is played: names, dead ends, loops nobody leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from .problems import Problems, unknown
+from .registry import conditions
+from .schema import END, GraphSpec
+
+
+def check_graph(graph: GraphSpec, roles: Iterable[str], problems: Problems) -> None:
+    """Note every unknown name, double edge, unreachable node and loop without an exit."""
+    names = list(roles)
+    for name, node in graph.nodes.items():
+        if node.role is not None and node.role not in names:
+            problems.add(("graph", "nodes", name, "role"), unknown("role", node.role, names))
+    if graph.start not in graph.nodes:
+        problems.add(("graph", "start"), unknown("node", graph.start, graph.nodes))
+    elif graph.nodes[graph.start].do is not None:
+        problems.add(
+            ("graph", "start"), f"{graph.start!r} is the environment's; nobody has spoken yet, start with a role"
+        )
+    if _edges_name_nodes(graph, names, problems) and graph.start in graph.nodes:
+        _check_paths(graph, problems)
+
+
+def _edges_name_nodes(graph: GraphSpec, roles: list[str], problems: Problems) -> bool:
+    sound = True
+    seen: set[object] = set()
+    for index, edge in enumerate(graph.edges):
+        path = ("graph", "edges", index)
+        for name in (edge.source, *edge.targets):
+            if name in graph.nodes or (name == END and name != edge.source):
+                continue
+            sound = False
+            also = f"; {name!r} is a role, edges name nodes" if name in roles else ""
+            problems.add(path, f"{unknown('node', name, [*graph.nodes, END])} (in an edge){also}")
+        if edge.condition is not None and edge.condition not in conditions.names():
+            problems.add(path, f"{unknown('condition', edge.condition, conditions.names())} (in an edge)")
+        for target in edge.targets:
+            if (edge.source, target, edge.condition) in seen:
+                problems.add(path, f"the edge {edge.source} -> {target} is there twice; every turn would go twice")
+            seen.add((edge.source, target, edge.condition))
+    return sound
+
+
+def _check_paths(graph: GraphSpec, problems: Problems) -> None:
+    reached = _reachable(graph.start, {name: list(_next(graph, name)) for name in graph.nodes})
+    for name in graph.nodes:
+        if name not in reached:
+            problems.add(("graph", "nodes", name), f"no path leads here from {graph.start!r}; add an edge or remove it")
+    always = {name: list(_next(graph, name, conditional=False)) for name in graph.nodes}
+    loops = [name for name in graph.nodes if any(name in _reachable(after, always) for after in always[name])]
+    if loops:
+        index = next(
+            i
+            for i, edge in enumerate(graph.edges)
+            if edge.condition is None and edge.source in loops and any(target in loops for target in edge.targets)
+        )
+        problems.add(
+            ("graph", "edges", index),
+            f"the loop through {', '.join(loops)} has no exit: give one edge a condition, as in 'a -> b if wrong'",
+        )
+
+
+def _next(graph: GraphSpec, name: str, conditional: bool = True) -> Iterator[str]:
+    for arrow in graph.arrows():
+        if arrow.source == name and arrow.target != END and (conditional or arrow.condition is None):
+            yield arrow.target
+
+
+def _reachable(start: str, after: Mapping[str, list[str]]) -> set[str]:
+    found, waiting = {start}, [start]
+    while waiting:
+        for name in after[waiting.pop()]:
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
