@@ -1,4 +1,4 @@
-"""What stands between roles and models: requests, completions, the Engine and Renderer protocols, and their test doubles.
+"""What stands between roles and models: requests, completions, the Engine and Renderer protocols, their test doubles.
 
 Real engines (torch, HTTP servers) live in ``sparring.training.engines``; nothing here loads a model.
 """
@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 from sparring.envs.types import Finish, Segment
 from sparring.scenarios.registry import engines
-
-if TYPE_CHECKING:
-    from sparring.scenarios.schema import Sampling
+from sparring.scenarios.schema import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` (role name) for reports."""
+    """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` for reports (a role)."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling

@@ -1,0 +1,151 @@
+"""The book of one episode: the tree of turns while it grows. ``freeze`` makes the Episode that is stored and settled.
+
+A place in the tree is reserved before the work for it is awaited, so indices do not depend on who finishes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparring.envs.types import Ending, Episode, Refusal, Rubric, Score, Task, Turn
+
+from .role import RUBRIC, Heard, View
+from .rubric import lines, make_rubric
+
+ENVIRONMENT = "environment"
+
+
+@dataclass
+class Book:
+    """One growing episode. ``states`` holds environment snapshots by environment turn; ``over`` the turns after which
+    the environment takes no more actions."""
+
+    index: int = 0
+    pick: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    turns: list[Turn | None] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    scores: dict[int, tuple[Score, ...]] = field(default_factory=dict)
+    rubrics: dict[int, Rubric] = field(default_factory=dict)
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+    states: dict[int, object] = field(default_factory=dict)
+    over: set[int] = field(default_factory=set)
+    note: str = ""
+
+    def reserve(self, count: int) -> int:
+        """Make room for ``count`` turns and return the first index."""
+        first = len(self.turns)
+        self.turns.extend([None] * count)
+        return first
+
+    def write(self, turn: Turn) -> Turn:
+        """Put ``turn`` in the place reserved for its index, or at the end, with the rubric it holds, if any."""
+        if turn.parsed is not None and (rubric := make_rubric(turn.parsed, turn.index, turn.author)) is not None:
+            self.rubrics[turn.index] = rubric
+        if turn.index == len(self.turns):
+            self.turns.append(turn)
+        else:
+            self.turns[turn.index] = turn
+        return turn
+
+    def turn(self, index: int) -> Turn:
+        """The turn with this index; ``LookupError`` while it is only reserved."""
+        found = self.turns[index]
+        if found is None:
+            raise LookupError(f"turn {index} is reserved but not made yet")
+        return found
+
+    def path(self, index: int | None) -> Iterator[Turn]:
+        """The turn itself, its parent, and so on up to the root."""
+        while index is not None:
+            turn = self.turn(index)
+            yield turn
+            index = turn.parent
+
+    def depth(self, index: int | None) -> int:
+        """How many turns stand on the branch that ends here."""
+        return sum(1 for _ in self.path(index))
+
+    def task(self, index: int | None) -> Task | None:
+        """The task in force on this branch, ``None`` before one was set."""
+        key = None if index is None else self.turn(index).task
+        return None if key is None else self.tasks[key]
+
+    def spoken(self, turn: Turn) -> Turn:
+        """The turn, or the role's turn an environment turn answers."""
+        if turn.author == ENVIRONMENT and turn.parent is not None:
+            return self.turn(turn.parent)
+        return turn
+
+    def score(self, turn: Turn, name: str) -> Score | None:
+        """The score of this name on the turn or, for an environment turn, on the turn it answers."""
+        return next((score for score in self.scores.get(self.spoken(turn).index, ()) if score.name == name), None)
+
+    def prompt_ids(self, follows: int | None) -> tuple[int, ...]:
+        """The tokens of a conversation so far: contexts and samples along the ``follows`` chain, oldest first."""
+        parts: list[tuple[int, ...]] = []
+        while follows is not None:
+            turn = self.turn(follows)
+            parts += [turn.token_ids, turn.context.token_ids if turn.context else ()]
+            follows = turn.follows
+        return tuple(token for part in reversed(parts) for token in part)
+
+    def view(self, name: str, parent: int | None, sees: Sequence[str] = ()) -> View:
+        """What lies before role ``name`` after turn ``parent``.
+
+        The words of a rubric writer are not part of the conversation: only roles that see rubrics read them.
+        """
+        said: dict[str, str] = {}
+        heard: list[Heard] = []
+        spoke = False
+        for turn in self.path(parent):
+            spoke = spoke or turn.author == name
+            if RUBRIC not in sees and turn.parsed is not None and turn.parsed.kind == RUBRIC:
+                continue
+            said.setdefault(turn.author, turn.said)
+            if not spoke:
+                heard.append(Heard(turn.author, turn.said))
+        last = heard[0].text if heard else ""
+        task = self.task(parent)
+        criteria = lines(self.rubrics_before(task, parent)) if RUBRIC in sees else ()
+        return View(task, self.parameters, said, last, heard[::-1], criteria)
+
+    def rubrics_before(self, task: Task | None, parent: int | None) -> list[Rubric]:
+        """Rubrics for ``task`` written at or before turn ``parent``, in order: what a judge below it was shown."""
+        if task is None or parent is None:
+            return []
+        return [self.rubrics[i] for i in sorted(self.rubrics) if i <= parent and self.turn(i).task == task.key]
+
+    def freeze(self, ending: Ending | None = None, error: str = "", seconds: float = 0.0) -> Episode:
+        """The finished episode. Reserved places that were never filled (a broken episode) are closed up."""
+        if ending is None:
+            ending = Ending.REFUSED if self.refusals and not self.tasks else Ending.DONE
+        made = [turn for turn in self.turns if turn is not None]
+        place = {turn.index: index for index, turn in enumerate(made)}
+        return Episode(
+            self.index,
+            self.pick,
+            dict(self.parameters),
+            tuple(_moved(turn, place) for turn in made),
+            tuple(self.tasks.values()),
+            {place[index]: scores for index, scores in self.scores.items()},
+            {place[i]: rubric if i == place[i] else _rewritten(rubric, place[i]) for i, rubric in self.rubrics.items()},
+            {place[index]: refusal for index, refusal in self.refusals.items()},
+            ending,
+            error or self.note,
+            seconds,
+        )
+
+
+def _moved(turn: Turn, place: Mapping[int, int]) -> Turn:
+    if place[turn.index] == turn.index:
+        return turn  # nothing before it is missing, so its parent has not moved either
+    parent = None if turn.parent is None else place[turn.parent]
+    follows = None if turn.follows is None else place[turn.follows]
+    return turn.amended(index=place[turn.index], parent=parent, follows=follows)
+
+
+def _rewritten(rubric: Rubric, author: int) -> Rubric:
+    return Rubric(rubric.criteria, author, rubric.version, rubric.provenance)

@@ -1,0 +1,82 @@
+"""Conditions on edges: ``fn(book, turn) -> bool`` says whether the branch goes on along the edge.
+
+A turn of the environment speaks for the role's turn it answers, so ``wrong`` works after a step as after a solver.
+"""
+
+from __future__ import annotations
+
+from sparring.envs.types import Score, Turn, Validity
+from sparring.scenarios.registry import conditions
+
+from .book import Book
+
+RIGHT_AT = 0.5  # a graded verifier counts as right from here on
+VERIFIER = "verifier"
+
+
+def outcome(score: Score | None) -> bool | None:
+    """Whether a verifier's score means right; ``None`` when there is no valued score."""
+    if score is None or score.validity is not Validity.VALUED or score.value is None:
+        return None
+    return score.value >= RIGHT_AT
+
+
+@conditions("accepted")
+def accepted(book: Book, turn: Turn) -> bool:
+    """The proposal became a task."""
+    return turn.task is not None and book.spoken(turn).index not in book.refusals
+
+
+@conditions("refused")
+def refused(book: Book, turn: Turn) -> bool:
+    """The proposal was refused."""
+    return book.spoken(turn).index in book.refusals
+
+
+@conditions("right")
+def right(book: Book, turn: Turn) -> bool:
+    """The verifier valued the action at 0.5 or more."""
+    return outcome(book.score(turn, VERIFIER)) is True
+
+
+@conditions("wrong")
+def wrong(book: Book, turn: Turn) -> bool:
+    """The verifier valued the action below 0.5."""
+    return outcome(book.score(turn, VERIFIER)) is False
+
+
+@conditions("said_right")
+def said_right(book: Book, turn: Turn) -> bool:
+    """The role's verdict is ``right``."""
+    return _verdict(book, turn) == "right"
+
+
+@conditions("said_wrong")
+def said_wrong(book: Book, turn: Turn) -> bool:
+    """The role's verdict is ``wrong``."""
+    return _verdict(book, turn) == "wrong"
+
+
+@conditions("unfinished")
+def unfinished(book: Book, turn: Turn) -> bool:
+    """The environment still takes actions on this branch."""
+    return turn.index not in book.over
+
+
+@conditions("parsed")
+def parsed(book: Book, turn: Turn) -> bool:
+    """The role kept its output contract."""
+    found = book.spoken(turn).parsed
+    return found is not None and found.ok
+
+
+@conditions("unparsed")
+def unparsed(book: Book, turn: Turn) -> bool:
+    """The role broke its output contract."""
+    found = book.spoken(turn).parsed
+    return found is not None and not found.ok
+
+
+def _verdict(book: Book, turn: Turn) -> object:
+    found = book.spoken(turn).parsed
+    return found.value if found is not None and found.kind == "verdict" else None

@@ -1,0 +1,158 @@
+"""From a GraphSpec to a compiled LangGraph, and one run of it: ``build_graph`` and ``play``.
+
+LangGraph decides who is visited next; what a visit does is ``stage.py``. Its state is two small dicts of turn indices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime as Run
+from langgraph.types import Command
+
+from sparring.envs.types import Ending, Episode, Task, Turn
+from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.registry import conditions, nearest
+from sparring.scenarios.schema import END as LEAVE
+from sparring.scenarios.schema import GraphSpec, NodeSpec
+
+from .book import ENVIRONMENT, Book
+from .stage import Runtime, admit, reset_one, speak, stand, step
+
+ROUNDS = 32  # how often a branch may go round the whole graph before it is stopped
+ROOT = -1  # in an inbox: start from nothing
+
+
+def _append(held: dict[str, list[int]], new: dict[str, list[int]]) -> dict[str, list[int]]:
+    return {**held, **{node: [*held.get(node, ()), *turns] for node, turns in new.items()}}
+
+
+def _advance(held: dict[str, int], new: dict[str, int]) -> dict[str, int]:
+    return {**held, **new}
+
+
+class State(TypedDict):
+    """What travels through LangGraph: turn indices sent to each node, and how many of them it has taken."""
+
+    inbox: Annotated[dict[str, list[int]], _append]
+    done: Annotated[dict[str, int], _advance]
+
+
+Condition = Callable[[Book, Turn], bool]
+Visit = Callable[[Runtime, str, NodeSpec, Sequence["int | None"]], Coroutine[Any, Any, "list[Turn]"]]
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One way out of a node."""
+
+    target: str
+    condition: Condition | None
+
+
+@dataclass(frozen=True)
+class RoleGraph:
+    """A compiled graph with the spec it came from. ``longest`` is the number of turns a branch may have."""
+
+    spec: GraphSpec
+    compiled: CompiledStateGraph[State, Runtime, State, State]
+    longest: int
+
+    def mermaid(self) -> str:
+        """The graph as Mermaid text, drawn by LangGraph."""
+        return self.compiled.get_graph().draw_mermaid()
+
+
+def build_graph(spec: GraphSpec) -> RoleGraph:
+    """Compile ``spec``. Raises ``ScenarioError`` for an edge to nowhere, ``UnknownPart`` for an unknown condition."""
+    longest = ROUNDS * len(spec.nodes)
+    exits: dict[str, list[Exit]] = {name: [] for name in spec.nodes}
+    for source, target, condition in spec.arrows():
+        _known(source, spec)
+        if target != LEAVE:
+            _known(target, spec)
+            exits[source].append(Exit(target, conditions.get(condition) if condition else None))
+    _known(spec.start, spec)
+    graph = StateGraph(State, context_schema=Runtime)
+    for name, node in spec.nodes.items():
+        targets = tuple(dict.fromkeys(exit.target for exit in exits[name]))
+        graph.add_node(name, _visitor(name, node, exits[name], longest), destinations=(*targets, END))
+    graph.add_edge(START, spec.start)
+    return RoleGraph(spec, graph.compile(), longest)
+
+
+def _known(name: str, spec: GraphSpec) -> None:
+    if name not in spec.nodes:
+        hint = nearest(name, list(spec.nodes))
+        meant = f"; did you mean {hint!r}?" if hint else ""
+        raise ScenarioError(f"graph: no node {name!r}{meant} nodes: {', '.join(spec.nodes)}")
+
+
+ACTS: dict[str | None, Visit] = {None: speak, "admit": admit, "step": step}
+
+
+def _visitor(name: str, node: NodeSpec, exits: Sequence[Exit], longest: int) -> Callable[..., Coroutine[Any, Any, Any]]:
+    act = ACTS[node.do]
+
+    async def visit(state: State, runtime: Run[Runtime]) -> Command[str]:
+        sent = state["inbox"].get(name, [])
+        waiting = [None if index == ROOT else index for index in sent[state["done"].get(name, 0) :]]
+        turns = await act(runtime.context, name, node, waiting) if waiting else []
+        inbox = route(runtime.context.book, turns, exits, longest)
+        return Command(update={"inbox": inbox, "done": {name: len(sent)}}, goto=[*inbox])
+
+    return visit
+
+
+def route(book: Book, turns: Sequence[Turn], exits: Sequence[Exit], longest: int) -> dict[str, list[int]]:
+    """Which of ``turns`` goes to which node: along every exit whose condition holds, unless its branch is too long."""
+    inbox: dict[str, list[int]] = {}
+    for turn in turns:
+        if exits and book.depth(turn.index) >= longest:
+            book.note = f"a branch was stopped after {longest} turns"
+            continue
+        for target in dict.fromkeys(e.target for e in exits if e.condition is None or e.condition(book, turn)):
+            inbox.setdefault(target, []).append(turn.index)
+    return inbox
+
+
+async def play(
+    graph: RoleGraph,
+    runtime: Runtime,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    task: Task | None = None,
+    index: int = 0,
+    pick: int = 0,
+) -> Episode:
+    """Play one episode. ``index`` is its place in the step, ``pick`` the curriculum decision it came from.
+
+    ``task`` is what it is about, unless a node of the graph proposes one. Model text never makes this raise; a failure
+    on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the error's text.
+    """
+    began = time.monotonic()
+    given = dict(parameters or (task.parameters if task else {}))
+    book = Book(index, pick, given)
+    own = replace(runtime, book=book)
+    ending, error = None, ""
+    try:
+        first = ROOT if task is None else (await _set(own, task)).index
+        await graph.compiled.ainvoke(
+            {"inbox": {graph.spec.start: [first]}, "done": {}},
+            {"recursion_limit": graph.longest + 2},
+            context=own,
+        )
+    except Exception as failure:  # the one border that turns our own failures into data
+        ending, error = Ending.BROKE, f"{type(failure).__name__}: {failure}"
+    return book.freeze(ending, error, time.monotonic() - began)
+
+
+async def _set(runtime: Runtime, task: Task) -> Turn:
+    seed = runtime.derived("task")
+    acted = await runtime.work(reset_one, runtime.environments, task, seed)
+    return stand(runtime, Turn(runtime.book.reserve(1), None, "task", ENVIRONMENT, "", seed=seed), acted)

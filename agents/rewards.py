@@ -1,0 +1,236 @@
+"""Rewards: each is a pure function ``fn(episode, turn, context) -> Score`` of a finished episode.
+
+What is compared with what is read from lineage and scores, never from the names of roles or nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from sparring.envs.base import Environment
+from sparring.envs.types import Episode, Rubric, Score, Task, Turn, Validity
+from sparring.scenarios.registry import rewards
+
+from .conditions import RIGHT_AT, VERIFIER, outcome
+from .role import RUBRIC, Role
+from .rubric import mark
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a reward may ask besides the episode. The environment is asked about tasks only, it is not played."""
+
+    roles: Mapping[str, Role]
+    environment: Environment
+
+
+# -- reading lineage ---------------------------------------------------------------------------------------------------
+
+
+def value_of(score: Score | None) -> float | None:
+    """The number of a valued score, else ``None``."""
+    return score.value if score is not None and score.validity is Validity.VALUED else None
+
+
+def judged(episode: Episode, turn: Turn) -> Turn | None:
+    """The attempt a turn speaks about: the nearest turn above it that the environment scored."""
+    above = episode.ancestors(turn.parent)
+    return next((before for before in above if episode.score(before.index, VERIFIER) is not None), None)
+
+
+def first_attempts(episode: Episode, top: int) -> list[Turn]:
+    """Turns below ``top`` that the environment scored, with no scored turn in between."""
+    reached = {top}
+    found = []
+    for turn in episode.turns[top + 1 :]:
+        if turn.parent in reached:
+            if episode.score(turn.index, VERIFIER) is not None:
+                found.append(turn)
+            else:
+                reached.add(turn.index)
+    return found
+
+
+def task_rubrics(episode: Episode, key: str | None) -> list[Rubric]:
+    """The rubrics written for the task in this episode, in order."""
+    return [rubric for index, rubric in sorted(episode.rubrics.items()) if episode.turns[index].task == key]
+
+
+def answers(episode: Episode, attempt: Turn, rubric: Rubric, context: Context) -> dict[int, list[bool]]:
+    """What judges below ``attempt`` answered about ``rubric``, by criterion index, one bool per judge."""
+    found: dict[int, list[bool]] = {}
+    for turn in episode.descendants(attempt.index):
+        if turn.parsed is None or turn.parsed.kind != "marks" or not turn.parsed.ok:
+            continue
+        role = context.roles.get(turn.author)
+        if role is None or RUBRIC not in role.sees or judged(episode, turn) != attempt:
+            continue
+        for number, (shown, index) in enumerate(_shown(episode, turn), 1):
+            answer = turn.parsed.value.get(str(number))
+            if shown == rubric.author and answer is not None:
+                found.setdefault(index, []).append(answer)
+    return found
+
+
+def _shown(episode: Episode, turn: Turn) -> list[tuple[int | None, int]]:
+    rubrics = [rubric for rubric in task_rubrics(episode, turn.task) if (rubric.author or 0) <= (turn.parent or 0)]
+    return [(rubric.author, index) for rubric in rubrics for index in range(len(rubric.criteria))]
+
+
+# -- rewards of a turn's own words -------------------------------------------------------------------------------------
+
+
+@rewards("verifier")
+def verifier(episode: Episode, turn: Turn, context: Context) -> Score:
+    """The environment's own score of this turn; missing when it was never acted out."""
+    return episode.score(turn.index, VERIFIER) or Score.missing(VERIFIER, "environment", "not acted out")
+
+
+@rewards("format")
+def format(episode: Episode, turn: Turn, context: Context) -> Score:
+    """1 if the role kept its output contract, else 0."""
+    if turn.parsed is None:
+        return Score.missing("format", "parser", "not parsed")
+    return Score.valued("format", float(turn.parsed.ok), "parser", turn.parsed.problem or "")
+
+
+@rewards("rubric")
+def rubric(episode: Episode, turn: Turn, context: Context) -> Score:
+    """mean over the task's rubrics of sum(points * met) / sum(points) of what could be checked; 0 under a veto."""
+    shares, rows = [], []
+    for written in task_rubrics(episode, turn.task):
+        marked = mark(written, turn.said, answers(episode, turn, written, context))
+        rows += marked.rows
+        if marked.share is not None:
+            shares.append(marked.share)
+    if not shares:
+        note = "no criterion was checked" if rows else "no rubric"
+        return Score("rubric", None, Validity.MISSING, "rubric", note, tuple(rows))
+    return Score.valued("rubric", fmean(shares), "rubric", f"{len(shares)} rubrics", rows)
+
+
+# -- rewards of what others made of it ---------------------------------------------------------------------------------
+
+
+@rewards("learnability")
+def learnability(episode: Episode, turn: Turn, context: Context) -> Score:
+    """4 p (1 - p), p = mean verifier of the first attempts below this proposal; 0 for a refused proposal.
+
+    Largest, 1, when half the attempts are right: the group then tells the solver most. A refusal for a fault that is
+    not the proposal's (a sandbox failure) is invalid.
+    """
+    refusal = episode.refusals.get(turn.index)
+    if refusal is not None:
+        if refusal.reason in context.environment.faults:
+            return Score.invalid("learnability", "environment", f"{refusal.reason}: {refusal.detail}")
+        return Score.valued("learnability", 0.0, "environment", refusal.reason)
+    tries = first_attempts(episode, turn.index)
+    valued = _valued(episode, tries)
+    if not valued:
+        return _unvalued("learnability", tries, "attempts")
+    p = fmean(valued)
+    return Score.valued("learnability", 4 * p * (1 - p), "attempts", f"p = {p:.4g} of {len(valued)}")
+
+
+@rewards("verdict")
+def verdict(episode: Episode, turn: Turn, context: Context) -> Score:
+    """1 if the verdict equals the verifier's outcome (right from 0.5 on) of the judged attempt, else 0.
+
+    No readable verdict earns 0; an attempt without a valued score makes it invalid.
+    """
+    attempt = judged(episode, turn)
+    if attempt is None:
+        return Score.missing("verdict", VERIFIER, "nothing was judged")
+    truth = outcome(episode.score(attempt.index, VERIFIER))
+    if truth is None:
+        return Score.invalid("verdict", VERIFIER, f"turn {attempt.index} has no valued verifier score")
+    said = turn.parsed.value if turn.parsed is not None and turn.parsed.ok else None
+    if said not in ("right", "wrong"):
+        return Score.valued("verdict", 0.0, VERIFIER, "no verdict")
+    return Score.valued("verdict", float((said == "right") == truth), VERIFIER, f"turn {attempt.index}")
+
+
+@rewards("revision_gain")
+def revision_gain(episode: Episode, turn: Turn, context: Context) -> Score:
+    """mean over the revisions below this turn of (verifier after - verifier before)."""
+    attempt = judged(episode, turn)
+    if attempt is None:
+        return Score.missing("revision_gain", VERIFIER, "nothing was judged")
+    before = value_of(episode.score(attempt.index, VERIFIER))
+    revisions = first_attempts(episode, turn.index)
+    if not revisions:
+        return Score.missing("revision_gain", VERIFIER, "no revision")
+    after = _valued(episode, revisions)
+    if before is None or not after:
+        return Score.invalid("revision_gain", VERIFIER, "no valued score before or after")
+    gain = fmean(after) - before
+    return Score.valued("revision_gain", gain, VERIFIER, f"{before:.4g} -> {fmean(after):.4g} over {len(after)}")
+
+
+@rewards("discrimination")
+def discrimination(episode: Episode, turn: Turn, context: Context) -> tuple[Score, ...]:
+    """agreement - junk share, both also scores of their own.
+
+    agreement = mean over the classes present (verified right, wrong) of the part of attempts on which [share >= 0.5]
+    says the same as the verifier. junk share = the largest share that an answer known to be junk earns. A rubric that
+    cannot be read earns 0.
+    """
+    written = episode.rubrics.get(turn.index)
+    if written is None:
+        problem = turn.parsed.problem if turn.parsed is not None else "not parsed"
+        return (Score.valued("discrimination", 0.0, "attempts", problem or "no rubric"),)
+    task = episode.task(turn.task)
+    tries = _measured(episode, written, turn.task, context)
+    if not tries or task is None:
+        return (Score.missing("discrimination", "attempts", "no valued attempt was measured"),)
+    agreement = balanced_agreement(tries)
+    junk = junk_share(written, task, context.environment)
+    n_right = sum(right for _, right in tries)
+    note = f"{len(tries)} attempts, {n_right} right"
+    return (
+        Score.valued("discrimination", agreement - junk, "attempts", f"{agreement:.4g} - {junk:.4g}; {note}"),
+        Score.valued("agreement", agreement, "attempts", note),
+        Score.valued("junk_share", junk, "junk answers"),
+    )
+
+
+def balanced_agreement(tries: Iterable[tuple[float, bool]]) -> float:
+    """Mean over the classes present of how often [share >= 0.5] equals the class; the tries are (share, right).
+
+    >>> balanced_agreement([(1.0, True), (0.2, True), (0.0, False)])
+    0.75
+    """
+    sides: dict[bool, list[bool]] = {}
+    for share, right in tries:
+        sides.setdefault(right, []).append((share >= RIGHT_AT) == right)
+    return fmean(fmean(side) for side in sides.values())
+
+
+def junk_share(written: Rubric, task: Task, environment: Environment) -> float:
+    """The largest share of the rubric's points that one of the environment's junk answers earns."""
+    return max((mark(written, junk).share or 0.0 for junk in environment.junk_answers(task)), default=0.0)
+
+
+def _measured(episode: Episode, written: Rubric, key: str | None, context: Context) -> list[tuple[float, bool]]:
+    found = []
+    for attempt in episode.turns:
+        truth = outcome(episode.score(attempt.index, VERIFIER)) if attempt.task == key else None
+        if truth is None:
+            continue
+        share = mark(written, attempt.said, answers(episode, attempt, written, context)).share
+        if share is not None:
+            found.append((share, truth))
+    return found
+
+
+def _valued(episode: Episode, turns: Sequence[Turn]) -> list[float]:
+    values = (value_of(episode.score(turn.index, VERIFIER)) for turn in turns)
+    return [value for value in values if value is not None]
+
+
+def _unvalued(name: str, turns: Sequence[Turn], by: str) -> Score:
+    if turns:
+        return Score.invalid(name, by, f"none of {len(turns)} attempts has a valued score")
+    return Score.missing(name, by, "no attempt")

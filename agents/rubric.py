@@ -1,0 +1,98 @@
+"""Rubrics: from text to criteria, from criteria and a text to a share of the points.
+
+One criterion per line, ``POINTS text`` or ``veto: text``. A registered rule checks it, else a judge must.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sparring.envs.types import Criterion, CriterionKind, CriterionScore, Parsed, Rubric, Validity
+
+from .rules import rule_for
+
+MAX_LINES = 12
+MIN_POINTS, MAX_POINTS = 0.5, 10.0
+MAX_CRITERION = 200  # characters
+
+LINE = re.compile(
+    r"(?:[-*][ \t]+)?(?:(?P<points>\d{1,2}(?:\.\d{1,3})?)|(?P<veto>veto[ \t]*:))[ \t]+(?P<text>\S.*)", re.IGNORECASE
+)
+
+
+def parse_rubric(text: str) -> Parsed:
+    """Criteria as a list of plain mappings (the fields of ``Criterion``). Lines of other shapes are passed over.
+
+    The problem says so when there are more than 12 lines that are not blank, or none of them is a criterion. Never
+    raises.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > MAX_LINES:
+        return Parsed("rubric", None, f"{len(lines)} lines; at most {MAX_LINES} are read")
+    criteria = [found for line in lines if (found := _criterion(line)) is not None]
+    if not criteria:
+        return Parsed("rubric", None, "no criterion")
+    return Parsed("rubric", criteria)
+
+
+def _criterion(line: str) -> dict[str, object] | None:
+    found = LINE.fullmatch(line)
+    if found is None or len(found["text"]) > MAX_CRITERION:
+        return None
+    points = float(found["points"]) if found["points"] else 0.0
+    if not found["veto"] and not MIN_POINTS <= points <= MAX_POINTS:
+        return None
+    text = found["text"].strip()
+    ruled = rule_for(text) is not None
+    kind = CriterionKind.VETO if found["veto"] else CriterionKind.HARD if ruled else CriterionKind.PRINCIPLE
+    return {"text": text, "points": points, "kind": kind.value, "checker": "rule" if ruled else "judge"}
+
+
+def make_rubric(parsed: Parsed, author: int | None, provenance: str = "") -> Rubric | None:
+    """The rubric a turn wrote, ``None`` when its text was no rubric."""
+    if parsed.kind != "rubric" or not parsed.ok:
+        return None
+    rows = [Criterion(row["text"], row["points"], CriterionKind(row["kind"]), row["checker"]) for row in parsed.value]
+    return Rubric(tuple(rows), author, provenance=provenance)
+
+
+def lines(rubrics: Sequence[Rubric]) -> tuple[str, ...]:
+    """Every criterion as a numbered line, ``1. text``, counted through all rubrics; judges answer by number."""
+    texts = [criterion.text for rubric in rubrics for criterion in rubric.criteria]
+    return tuple(f"{number}. {text}" for number, text in enumerate(texts, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A text measured by one rubric: ``share`` of the points in [0, 1], ``None`` when nothing could be checked."""
+
+    share: float | None
+    rows: tuple[CriterionScore, ...]
+
+
+def mark(rubric: Rubric, said: str, answers: Mapping[int, Sequence[bool]] | None = None) -> Marked:
+    """Measure ``said``. ``answers`` holds judges' yes or no by criterion index; several judges are averaged.
+
+    share = sum(points * met) / sum(points) over the criteria that were checked, and 0 once a veto is broken. A judge's
+    criterion without an answer is MISSING and left out of both sums.
+    """
+    rows = tuple(_row(rubric, index, said, (answers or {}).get(index, ())) for index in range(len(rubric.criteria)))
+    checked = [(criterion, row.share) for criterion, row in zip(rubric.criteria, rows, strict=True)]
+    if any(c.kind is CriterionKind.VETO and share is not None and share < 0.5 for c, share in checked):
+        return Marked(0.0, rows)
+    counted = [(c.points, share) for c, share in checked if c.kind is not CriterionKind.VETO and share is not None]
+    total = sum(points for points, _ in counted)
+    return Marked(sum(points * share for points, share in counted) / total if total > 0 else None, rows)
+
+
+def _row(rubric: Rubric, index: int, said: str, answers: Sequence[bool]) -> CriterionScore:
+    criterion = rubric.criteria[index]
+    rule = rule_for(criterion.text) if criterion.checker == "rule" else None
+    if rule is not None:
+        met, quote = rule.check(criterion.text, said)
+        return CriterionScore(rubric.author, index, float(met), Validity.VALUED, rule.name, quote)
+    if not answers:
+        return CriterionScore(rubric.author, index, None, Validity.MISSING, "judge")
+    return CriterionScore(rubric.author, index, sum(answers) / len(answers), Validity.VALUED, "judge")

@@ -1,0 +1,46 @@
+"""Settling: after the graph has ended, every role turn gets the scores its role's reward list names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sparring.envs.base import Environment
+from sparring.envs.types import Ending, Episode, Score, Turn
+from sparring.scenarios.registry import rewards
+
+from .rewards import Context
+from .role import Role
+
+
+def settle(episode: Episode, roles: Mapping[str, Role], environment: Environment) -> Episode:
+    """A copy of ``episode`` with all rewards. All are computed from the episode as played, so their order is nothing.
+
+    A reward that fails is an invalid score with the error as its note. A broken episode comes back as it is.
+    """
+    if episode.ending is Ending.BROKE:
+        return episode
+    context = Context(roles, environment)
+    scores = dict(episode.scores)
+    for turn in episode.turns:
+        role = roles.get(turn.author)
+        if role is not None:
+            scores[turn.index] = _settled(episode, turn, role, context)
+    return replace(episode, scores={index: held for index, held in scores.items() if held})
+
+
+def _settled(episode: Episode, turn: Turn, role: Role, context: Context) -> tuple[Score, ...]:
+    held = {score.name: score for score in episode.scores.get(turn.index, ())}
+    for name in role.spec.reward:
+        for score in _scored(name, episode, turn, context):
+            held.setdefault(score.name, score)
+    return tuple(held.values())
+
+
+def _scored(name: str, episode: Episode, turn: Turn, context: Context) -> tuple[Score, ...]:
+    reward = rewards.get(name)
+    try:
+        found = reward(episode, turn, context)
+    except Exception as error:  # a plugged-in reward may fail; its score is then invalid, never 0
+        return (Score.invalid(name, name, f"{type(error).__name__}: {error}"),)
+    return (found,) if isinstance(found, Score) else tuple(found)
