@@ -1,0 +1,148 @@
+"""How tokens, log-probs, text and JSON become column values and come back unchanged. Pure functions, no SQL.
+
+Blob: one byte, then little-endian numbers. The byte's high nibble is the format version (1), the low nibble the type:
+``0x11`` uint8, ``0x12`` uint16, ``0x14`` uint32 (token ids); ``0x15`` float32, ``0x16`` float64 (log-probs). The
+narrowest type that holds every value exactly is used. No tokens: NULL.
+
+Text: itself, unless it holds NUL or a lone surrogate (no database stores those) or begins with ``escaped:``; then
+``escaped:`` and the text with each backslash, NUL and surrogate written ``\\uXXXX``.
+
+JSON: plain JSON where that comes back equal; else ``{"$tagged": ...}`` in which a tuple is ``{"tuple": [...]}``, a
+mapping ``{"dict": [[key, value], ...]}``, a criterion ``{"criterion": {...}}``, anything else ``{"repr": "..."}``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sparring.envs.types import Criterion, CriterionKind
+from sparring.scenarios.errors import StoreError
+
+_TYPES = {0x11: ("B", 1), 0x12: ("H", 2), 0x14: ("I", 4), 0x15: ("f", 4), 0x16: ("d", 8)}
+_ODD = re.compile("[\x00\ud800-\udfff]")
+_ESCAPE = re.compile("[\\\\\x00\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
+_MARK = "escaped:"
+_TAG = "$tagged"
+
+
+def pack_tokens(token_ids: Sequence[int]) -> bytes | None:
+    """Token ids (each in [0, 2**32)) as a blob; ``None`` for none. Raises ``StoreError`` on an id outside the range."""
+    if not token_ids:
+        return None
+    top = max(token_ids)
+    kind = 0x11 if top < 1 << 8 else 0x12 if top < 1 << 16 else 0x14
+    try:
+        return bytes([kind]) + struct.pack(f"<{len(token_ids)}{_TYPES[kind][0]}", *token_ids)
+    except struct.error as error:
+        raise StoreError(f"token ids must be whole numbers in [0, 2**32): {min(token_ids)}..{top} ({error})") from error
+
+
+def pack_logprobs(logprobs: Sequence[float]) -> bytes | None:
+    """Natural-log probabilities as a blob: float32, or float64 when float32 would change one; ``None`` for none."""
+    if not logprobs:
+        return None
+    try:
+        narrow = struct.pack(f"<{len(logprobs)}f", *logprobs)
+        if struct.unpack(f"<{len(logprobs)}f", narrow) == tuple(logprobs):
+            return b"\x15" + narrow
+    except OverflowError:  # beyond float32: the wide form below holds it
+        pass
+    return b"\x16" + struct.pack(f"<{len(logprobs)}d", *logprobs)
+
+
+def _unpack(blob: bytes) -> tuple[Any, ...]:
+    code, width = _TYPES.get(blob[0], ("", 0)) if blob else ("", 0)
+    if not code or (len(blob) - 1) % width:
+        raise StoreError(f"damaged blob: first byte {blob[:1].hex() or 'absent'}, {len(blob)} bytes")
+    return struct.unpack(f"<{(len(blob) - 1) // width}{code}", blob[1:])
+
+
+def unpack_tokens(blob: bytes | None) -> tuple[int, ...]:
+    """The token ids of a blob. Raises ``StoreError`` on a damaged one."""
+    return _unpack(blob) if blob is not None else ()
+
+
+def unpack_logprobs(blob: bytes | None) -> tuple[float, ...]:
+    """The log-probs of a blob. Raises ``StoreError`` on a damaged one."""
+    return _unpack(blob) if blob is not None else ()
+
+
+def escape(text: str) -> str:
+    """``text`` in a form every database stores; the same text when it is ordinary."""
+    if _ODD.search(text) is None and not text.startswith(_MARK):
+        return text
+    return _MARK + _ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def unescape(stored: str) -> str:
+    """The text that ``escape`` was given."""
+    if not stored.startswith(_MARK):
+        return stored
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), stored[len(_MARK) :])
+
+
+def pack_json(value: Any) -> str:
+    """JSON text of any value; see the module's docstring for values plain JSON would change."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        if not (isinstance(value, Mapping) and _TAG in value) and json.loads(text) == value:
+            return text
+    except (TypeError, ValueError):  # not JSON as it is: tagged below
+        pass
+    return json.dumps({_TAG: _tagged(value)}, ensure_ascii=False, separators=(",", ":"))
+
+
+def unpack_json(text: str) -> Any:
+    """The value ``pack_json`` was given (values of unknown types come back as their ``repr``)."""
+    value = json.loads(text)
+    return _untagged(value[_TAG]) if isinstance(value, dict) and value.keys() == {_TAG} else value
+
+
+def _tagged(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Criterion):
+        return {"criterion": dataclasses.asdict(value)}
+    if isinstance(value, Mapping):
+        return {"dict": [[_tagged(key), _tagged(item)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_tagged(item) for item in value]}
+    if isinstance(value, list):
+        return [_tagged(item) for item in value]
+    return {"repr": repr(value)}
+
+
+def _untagged(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_untagged(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "dict":
+        return {_untagged(key): _untagged(item) for key, item in inner}
+    if kind == "tuple":
+        return tuple(_untagged(item) for item in inner)
+    if kind == "criterion":
+        return Criterion(**{**inner, "kind": CriterionKind(inner["kind"])})
+    return inner
+
+
+def pack_figures(figures: Mapping[str, float | None]) -> str:
+    """Metrics as JSON text that SQLite's JSON functions read: a number that is not finite becomes its name."""
+    plain = {
+        name: value if value is None or math.isfinite(value) else str(float(value))
+        for name, value in ((str(key), None if item is None else float(item)) for key, item in figures.items())
+    }
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def unpack_figures(text: str) -> dict[str, float | None]:
+    """The metrics ``pack_figures`` was given, as floats."""
+    return {name: None if value is None else float(value) for name, value in json.loads(text).items()}

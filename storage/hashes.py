@@ -1,0 +1,101 @@
+"""Content hashes: of an episode (to notice damage) and of a run (to compare two runs). Wall-clock never enters.
+
+Left out: seconds, time stamps, integer ids, checkpoint paths and sizes, the run's name, and metrics whose last word
+(split at ``_``, ``/`` and ``.``) is a clock or memory unit such as ``s`` or ``mb``: they differ between equal runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sparring.envs.types import CriterionScore, Episode, Rubric, Score, Segment, Task, Turn
+
+from .codec import pack_json, pack_logprobs, pack_tokens
+
+_CLOCKS = frozenset({"s", "ms", "seconds", "mb", "gb", "mib", "gib"})
+
+
+def sha(parts: Iterable[Any]) -> str:
+    """Hex SHA-256, 32 characters, over JSON lines of ``parts`` (nested lists of text, numbers and ``None``)."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        line = json.dumps(part, ensure_ascii=False, separators=(",", ":")) + "\n"
+        hasher.update(line.encode("utf-8", "surrogatepass"))
+    return hasher.hexdigest()[:32]
+
+
+def is_clock(metric: str) -> bool:
+    """Whether a metric measures the machine rather than the run.
+
+    >>> is_clock("rollout_seconds"), is_clock("tokens_per_s"), is_clock("loss")
+    (True, True, False)
+    """
+    return re.split(r"[_/.]", metric.lower())[-1] in _CLOCKS
+
+
+def episode_hash(episode: Episode) -> str:
+    """Hash of everything in an episode but its duration."""
+    return sha(
+        [
+            [episode.index, episode.pick, pack_json(episode.parameters), str(episode.ending), episode.error],
+            *(_turn(turn) for turn in episode.turns),
+            *(_task(task) for task in episode.tasks),
+            *(
+                [i, *(_score(score) for score in episode.scores[i])]
+                for i in sorted(episode.scores)
+                if episode.scores[i]
+            ),
+            *([i, *_rubric(episode.rubrics[i])] for i in sorted(episode.rubrics)),
+            *([i, episode.refusals[i].reason, episode.refusals[i].detail] for i in sorted(episode.refusals)),
+        ]
+    )
+
+
+def _blob(data: bytes | None) -> str:
+    return "" if data is None else data.hex()
+
+
+def _segment(segment: Segment | None) -> list[str] | None:
+    return None if segment is None else [segment.text, _blob(pack_tokens(segment.token_ids))]
+
+
+def _turn(turn: Turn) -> list[Any]:
+    parsed = turn.parsed and [turn.parsed.kind, pack_json(turn.parsed.value), turn.parsed.problem]
+    return [
+        *(turn.index, turn.parent, turn.node, turn.author, turn.said, turn.sample, turn.follows),
+        *(_segment(turn.context), _segment(turn.train_context)),
+        *(_blob(pack_tokens(turn.token_ids)), _blob(pack_logprobs(turn.logprobs))),
+        *(turn.finish, turn.policy_version, turn.engine, parsed, turn.task, turn.seed),
+    ]
+
+
+def _task(task: Task) -> list[Any]:
+    mappings = (pack_json(task.payload), pack_json(task.secret), pack_json(task.parameters))
+    return [task.key, task.environment, *mappings, list(task.skills), task.origin, task.parent, task.operator]
+
+
+def _score(score: Score) -> list[Any]:
+    verdict = (score.name, _number(score.value), score.validity, score.by, score.note)
+    return [*verdict, *(_criterion_score(item) for item in score.criteria)]
+
+
+def _criterion_score(item: CriterionScore) -> list[Any]:
+    return [item.rubric_turn, item.criterion, _number(item.share), item.validity, item.by, item.quote]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)  # 1 and 1.0 are one value to the database
+
+
+def _rubric(rubric: Rubric) -> list[Any]:
+    criteria = [[item.text, float(item.points), item.kind, item.checker] for item in rubric.criteria]
+    return [rubric.author, rubric.version, rubric.provenance, criteria]
+
+
+def lasting(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics that two equal runs share."""
+    return {name: metrics[name] for name in sorted(metrics) if not is_clock(name)}

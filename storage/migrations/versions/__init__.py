@@ -1,0 +1,1 @@
+"""Alembic revisions of the schema; run by storage/database.py, never by hand."""

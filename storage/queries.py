@@ -1,0 +1,237 @@
+"""What the command line and the page read: runs, steps, episodes, hashes of a run, and any SELECT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, bindparam, select, text
+from sqlalchemy.orm import Session
+
+from sparring.envs.types import Episode
+from sparring.scenarios.errors import RunNotFound, StoreError
+
+from .codec import unescape, unpack_figures, unpack_json
+from .hashes import episode_hash, lasting, sha
+from .rebuild import rebuild
+from .records import RunRow
+from .store import Store, describe, run_number
+from .tables import (
+    Advantages,
+    CurriculumEvents,
+    Episodes,
+    Evaluations,
+    Groups,
+    PolicyVersions,
+    Runs,
+    Scenarios,
+    States,
+    Steps,
+    Turns,
+)
+
+Order = Literal["best", "worst", "latest"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepSummary:
+    """One row of ``v_steps``."""
+
+    run: str
+    step: int
+    episodes: int
+    broken: int
+    refused: int
+    turns: int
+    tokens: int
+    reward: float | None
+    pull: float | None
+    groups: int
+    groups_kept: int
+    policy_version: int
+    weights_sha: str
+    checkpoint: str | None
+    metrics: Mapping[str, float | None]
+    seconds: float
+    saved_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSummary:
+    """One row of ``v_episodes``; ``episode`` is its public id such as ``r1/12/3``."""
+
+    episode: str
+    run: str
+    step: int
+    arm: str
+    parameters: Mapping[str, Any]
+    ending: str
+    reward: float | None
+    task: str | None
+    tasks: int
+    turns: int
+    tokens: int | None
+    pull: float | None
+    invalid: int
+    error: str
+    seconds: float
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The answer to a SELECT."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def runs(store: Store) -> list[RunRow]:
+    """Every run, oldest first."""
+    with store.read() as session:
+        return [describe(session, row) for row in session.scalars(select(Runs).order_by(Runs.id)).all()]
+
+
+def run(store: Store, run: str) -> RunRow:
+    """One run. Raises ``RunNotFound``."""
+    return store.run(run)
+
+
+def steps(store: Store, run: str) -> list[StepSummary]:
+    """Every step of a run, in order. Raises ``RunNotFound``."""
+    store.run(run)
+    sql = text("SELECT * FROM v_steps WHERE run = :run ORDER BY step")
+    with store.read() as session:
+        found = [dict(row) for row in session.execute(sql, {"run": run}).mappings()]
+    return [
+        StepSummary(**{**row, "tokens": row["tokens"] or 0, "metrics": unpack_figures(unescape(row["metrics"]))})
+        for row in found
+    ]
+
+
+def episodes(
+    store: Store, run: str, order: Order = "latest", step: int | None = None, limit: int = 20
+) -> list[EpisodeSummary]:
+    """Episodes of a run (or one step of it): ``best`` and ``worst`` by mean combined reward, those without one last."""
+    store.run(run)
+    orders: dict[str, tuple[ColumnElement[Any], ...]] = {
+        "best": (Episodes.reward.desc().nulls_last(), Episodes.id.asc()),
+        "worst": (Episodes.reward.asc().nulls_last(), Episodes.id.asc()),
+        "latest": (Steps.number.desc(), Episodes.number.desc()),
+    }
+    wanted = select(Episodes.id).join(Steps).where(Steps.run_id == run_number(run))
+    wanted = wanted.order_by(*orders[order]).limit(limit)
+    if step is not None:
+        wanted = wanted.where(Steps.number == step)
+    sql = text("SELECT * FROM v_episodes WHERE episode_id IN :ids").bindparams(bindparam("ids", expanding=True))
+    with store.read() as session:
+        ids = list(session.scalars(wanted))
+        found = {row["episode_id"]: dict(row) for row in session.execute(sql, {"ids": ids}).mappings()}
+    return [_summary(found[number]) for number in ids]
+
+
+def _summary(row: dict[str, Any]) -> EpisodeSummary:
+    del row["episode_id"]
+    words = {name: unescape(row[name]) for name in ("arm", "ending", "error", "task") if row[name] is not None}
+    return EpisodeSummary(**{**row, **words, "parameters": unpack_json(unescape(row["parameters"]))})
+
+
+def episode(store: Store, run: str, episode: str) -> Episode:
+    """The episode with this public id (``r1/12/3``, or ``12/3`` within the run), equal to the one that was saved.
+
+    A turn that was saved with an empty tuple of scores has no key in ``scores``. Raises ``RunNotFound``.
+    """
+    number, step, index = episode_number(episode if episode.startswith("r") else f"{run}/{episode}")
+    wanted = select(Episodes).join(Steps).where(Steps.run_id == number, Steps.number == step, Episodes.number == index)
+    with store.read() as session:
+        row = session.scalars(wanted).one_or_none()
+        if row is None:
+            raise RunNotFound(f"no episode {episode} in run r{number}: 'sparring show r{number}' lists them")
+        return rebuild(session, row)
+
+
+def episode_number(episode: str) -> tuple[int, int, int]:
+    """The run number, step and index of a public episode id: ``r1/12/3`` -> (1, 12, 3). Raises ``RunNotFound``."""
+    found = re.fullmatch(r"r([0-9]{1,9})/([0-9]{1,9})/([0-9]{1,9})", episode)
+    if found is None:
+        raise RunNotFound(f"{episode!r} is no episode id; ids look like r1/12/3 (run, step, episode)")
+    return int(found[1]), int(found[2]), int(found[3])
+
+
+def damaged(store: Store, run: str) -> list[str]:
+    """Public ids of episodes whose rows no longer match the hash they were saved with."""
+    number = run_number(run)
+    wanted = select(Episodes, Steps.number).join(Steps).where(Steps.run_id == number).order_by(Episodes.id)
+    found: list[str] = []
+    with store.read() as session:
+        for row, step in session.execute(wanted).all():
+            if not _whole(session, row):
+                found.append(f"r{number}/{step}/{row.number}")
+    return found
+
+
+def _whole(session: Session, row: Episodes) -> bool:
+    try:
+        return episode_hash(rebuild(session, row)) == row.hash
+    except (StoreError, ValueError, LookupError, TypeError):  # what damaged bytes raise on their way back
+        return False
+
+
+def run_hash(store: Store, run: str) -> str:
+    """Hash of what a run did, without clocks, ids, paths and its name: equal for a resumed and an unbroken run."""
+    number = run_number(run)
+    store.run(run)
+    with store.read() as session:
+        return sha(_run_content(session, number))
+
+
+def _run_content(session: Session, number: int) -> Iterator[list[Any]]:
+    row = session.get_one(Runs, number)
+    yield [session.get_one(Scenarios, row.scenario_id).digest, row.seed]
+    last = None
+    wanted = select(Steps, PolicyVersions.weights_sha).join(
+        PolicyVersions, (PolicyVersions.run_id == Steps.run_id) & (PolicyVersions.number == Steps.policy_version)
+    )
+    for step, weights in session.execute(wanted.where(Steps.run_id == number).order_by(Steps.number)).all():
+        yield [step.number, step.policy_version, weights, lasting(step.metrics), step.curriculum_state]
+        yield from _step_content(session, step.id)
+        last = step.id
+    for state in session.scalars(select(States).where(States.step_id == last).order_by(States.name)):
+        yield [state.name, state.value]
+
+
+def _step_content(session: Session, step_id: int) -> Iterator[list[Any]]:
+    c, g, a, v = CurriculumEvents, Groups, Advantages, Evaluations
+    for wanted in (
+        select(c.number, c.arm, c.parameters, c.count).where(c.step_id == step_id).order_by(c.number),
+        select(Episodes.number, Episodes.hash).where(Episodes.step_id == step_id).order_by(Episodes.number),
+        select(g.number, g.role, g.node, g.scope, g.size, g.mean, g.std, g.kept, g.note)
+        .where(g.step_id == step_id)
+        .order_by(g.number),
+        select(Episodes.number, Turns.number, a.role, a.group, a.reward, a.value, a.weight, a.n_tokens, a.pull)
+        .select_from(a)
+        .join(Turns)
+        .join(Episodes)
+        .where(a.step_id == step_id)
+        .order_by(Episodes.number, Turns.number),
+        select(v.at_step, v.name, v.value, v.n, v.parameters, v.temperature)
+        .where(v.step_id == step_id)
+        .order_by(v.number),
+    ):
+        yield from (list(row) for row in session.execute(wanted))
+
+
+def select_rows(store: Store, sql: str, limit: int = 1000) -> Rows:
+    """The first ``limit`` rows of any statement that reads. Raises ``StoreError`` on one that would write."""
+    with store.read() as session:
+        connection = session.connection()
+        connection.exec_driver_sql("PRAGMA query_only=1")
+        try:
+            answer = connection.exec_driver_sql(sql)
+            if not answer.returns_rows:
+                raise StoreError("only statements that return rows can be asked; begin with SELECT")
+            return Rows(tuple(answer.keys()), tuple(tuple(row) for row in answer.fetchmany(limit)))
+        finally:
+            connection.exec_driver_sql("PRAGMA query_only=0")

@@ -1,0 +1,70 @@
+"""Where a run goes on: the newest usable checkpoint, with every row past it rolled back in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.orm import Session
+
+from sparring.scenarios.errors import StoreError
+
+from .records import CheckpointRow, ResumePoint
+from .rows import table
+from .tables import Checkpoints, PolicyVersions, Runs, Scenarios, States, Steps
+
+KEPT_STATES = 8  # trainer state is kept for this many newest checkpoints, so only these can be resumed from
+
+
+def roll_back(connection: Connection, number: int, usable: Callable[[CheckpointRow], bool]) -> ResumePoint:
+    """Delete the steps past the newest usable checkpoint of run ``number`` and say where it stands."""
+    with Session(connection, autoflush=False) as session:
+        step, saved = _newest(session, number, usable)
+        last = None if step is None else step.number
+        past = [Steps.run_id == number] + ([] if last is None else [Steps.number > last])
+        connection.execute(delete(table(Steps)).where(*past))
+        runs = table(Runs)
+        connection.execute(update(runs).where(runs.c.id == number).values(status="running", finished_at=None))
+        run = session.get_one(Runs, number)
+        scenario = session.get_one(Scenarios, run.scenario_id)
+        state = {} if step is None else _state(session, step.id)
+        return ResumePoint(
+            run=f"r{number}",
+            scenario=scenario.resolved,
+            last_step=last,
+            checkpoint=saved,
+            curriculum_state={} if step is None else step.curriculum_state,
+            state=state,
+            weights_sha="" if step is None else _weights(session, step),
+            policy_version=0 if step is None else step.policy_version,
+            seed=run.seed,
+        )
+
+
+def _newest(
+    session: Session, number: int, usable: Callable[[CheckpointRow], bool]
+) -> tuple[Steps | None, CheckpointRow | None]:
+    wanted = select(Checkpoints).join(Steps).where(Steps.run_id == number).order_by(Steps.number.desc())
+    tried: list[str] = []
+    for row in session.scalars(wanted.limit(KEPT_STATES)).all():
+        saved = CheckpointRow(row.path, row.sha, row.bytes)
+        if usable(saved):
+            return session.get_one(Steps, row.step_id), saved
+        tried.append(row.path)
+    if tried:
+        raise StoreError(
+            f"run r{number}: none of its newest {len(tried)} checkpoints can be used ({', '.join(tried)}); "
+            "nothing was changed: put the folders back, or start a new run"
+        )
+    return None, None
+
+
+def _state(session: Session, step_id: int) -> dict[str, object]:
+    return {row.name: row.value for row in session.scalars(select(States).where(States.step_id == step_id))}
+
+
+def _weights(session: Session, step: Steps) -> str:
+    wanted = select(PolicyVersions.weights_sha).where(
+        PolicyVersions.run_id == step.run_id, PolicyVersions.number == step.policy_version
+    )
+    return session.scalars(wanted).one()

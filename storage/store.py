@@ -1,0 +1,208 @@
+"""The store: starts runs, saves whole steps, finds where to resume. Reading for people is in queries and lineage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from sparring.scenarios.errors import RunNotFound, StoreError
+
+from .database import Database
+from .locks import RunLock
+from .records import CheckpointRow, EvaluationRow, ResumePoint, RunRow, StepRecord
+from .resume import KEPT_STATES, roll_back
+from .rows import StepWriter, check, now, table
+from .tables import Checkpoints, Evaluations, Runs, Scenarios, States, Steps, Tasks
+
+STATUSES = ("running", "stopped", "done", "failed")
+
+
+def run_number(run: str) -> int:
+    """The integer behind a run's human id: ``r3`` -> 3. Raises ``RunNotFound`` on anything else."""
+    if not re.fullmatch(r"r[0-9]{1,9}", run):
+        raise RunNotFound(f"{run!r} is no run id; ids look like r1: 'sparring runs' lists them")
+    return int(run[1:])
+
+
+class Store:
+    """Every run of one database. Methods raise ``StoreError`` and its kinds, with the last whole step safe."""
+
+    def __init__(self, url: str | Path = "sqlite:///sparring.db", *, create: bool = True) -> None:
+        """Open ``sqlite:///FILE`` or a plain path, making or upgrading it; ``create=False`` refuses an absent file."""
+        self._database = Database(_path(url), create)
+        self._locks: dict[int, RunLock] = {}
+
+    @classmethod
+    def memory(cls) -> Self:
+        """A store that forgets everything when closed; for tests and trials."""
+        return cls("sqlite://")
+
+    @property
+    def path(self) -> Path | None:
+        """The database file; ``None`` in memory."""
+        return self._database.path
+
+    def read(self) -> AbstractContextManager[Session]:
+        """A consistent, read-only view of the database as an SQLAlchemy session."""
+        return self._database.read()
+
+    def start_run(
+        self, name: str, scenario: Mapping[str, Any], digest: str, seed: int, info: Mapping[str, Any] | None = None
+    ) -> RunRow:
+        """A new run of a resolved scenario, locked for this store. ``info``: versions, machine, command line."""
+        with self._database.write() as connection:
+            scenarios, runs = table(Scenarios), table(Runs)
+            scenario_id = connection.execute(select(scenarios.c.id).where(scenarios.c.digest == digest)).scalar()
+            if scenario_id is None:
+                scenario_id = _next_id(connection, Scenarios)
+                connection.execute(insert(scenarios).values(id=scenario_id, digest=digest, resolved=dict(scenario)))
+            number = _next_id(connection, Runs)
+            self._lock(number)
+            columns = {"name": name, "seed": seed, "status": "running", "info": dict(info or {}), "started_at": now()}
+            connection.execute(insert(runs).values(id=number, scenario_id=scenario_id, **columns))
+        return self.run(f"r{number}")
+
+    def run(self, run: str) -> RunRow:
+        """The run with this id. Raises ``RunNotFound``."""
+        number = run_number(run)
+        with self.read() as session:
+            return describe(session, _found(session.get(Runs, number), run))
+
+    def save_step(self, run: str, record: StepRecord) -> None:
+        """Everything a step did, in one transaction: after an error or a kill, all of it is there or none."""
+        check(record)
+        number = run_number(run)
+        self._lock(number)
+        with self._database.write() as connection:
+            last = _last_step(connection, run, number)
+            if last is not None and record.step <= last:
+                raise StoreError(f"run {run} holds step {last} already and cannot take step {record.step}; resume it")
+            StepWriter(connection, number, record).write()
+            if record.checkpoint is not None:
+                _prune(connection, number)
+
+    def finish_run(self, run: str, status: str) -> None:
+        """Set a run's status (running, stopped, done or failed) and give its lock back."""
+        if status not in STATUSES:
+            raise StoreError(f"{status!r} is no status of a run; one of {', '.join(STATUSES)}")
+        number, runs = run_number(run), table(Runs)
+        with self._database.write() as connection:
+            ended = None if status == "running" else now()
+            changed = connection.execute(
+                update(runs).where(runs.c.id == number).values(status=status, finished_at=ended)
+            )
+            if changed.rowcount == 0:
+                raise RunNotFound(f"no run {run} in {self.path or 'memory'}: 'sparring runs' lists them")
+        if status != "running":
+            self._unlock(number)
+
+    def resume_point(self, run: str, usable: Callable[[CheckpointRow], bool] | None = None) -> ResumePoint:
+        """Lock the run and roll its rows back to its newest checkpoint for which ``usable`` holds (default: any).
+
+        A run without any checkpoint goes back to its beginning. Raises ``StoreError``, changing nothing, when it has
+        checkpoints and none of the newest is usable.
+        """
+        number = run_number(run)
+        self.run(run)
+        self._lock(number)
+        with self._database.write() as connection:
+            return roll_back(connection, number, usable or (lambda _: True))
+
+    def task_keys(self, run: str) -> set[str]:
+        """Keys of every task of the run, to know what is new."""
+        with self.read() as session:
+            return set(session.scalars(select(Tasks.key).where(Tasks.run_id == run_number(run)).distinct()))
+
+    def evaluations(self, run: str) -> list[EvaluationRow]:
+        """Every held-out figure of the run, in the order they were saved."""
+        wanted = select(Evaluations).join(Steps).where(Steps.run_id == run_number(run))
+        with self.read() as session:
+            return [
+                EvaluationRow(row.at_step, row.name, row.value, row.n, row.parameters, row.temperature)
+                for row in session.scalars(wanted.order_by(Steps.number, Evaluations.number))
+            ]
+
+    def _lock(self, number: int) -> None:
+        if self.path is not None and number not in self._locks:
+            self._locks[number] = RunLock(self.path.with_name(f"{self.path.name}.r{number}.lock"), f"r{number}")
+
+    def _unlock(self, number: int) -> None:
+        lock = self._locks.pop(number, None)
+        if lock is not None:
+            lock.release()
+
+    def close(self) -> None:
+        """Give locks and connections back. A run left running keeps its status."""
+        for number in list(self._locks):
+            self._unlock(number)
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        """The store itself; closed at the end of the block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+
+def _path(url: str | Path) -> Path | None:
+    """The file a store URL names; ``None`` for memory."""
+    text = str(url)
+    if text in ("sqlite://", "sqlite:///:memory:"):
+        return None
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme not in ("sqlite", "sqlite+pysqlite"):
+        raise StoreError(f"store url {text!r}: only sqlite is supported; write sqlite:///sparring.db")
+    if mark and not rest.startswith("/"):
+        raise StoreError(f"store url {text!r}: three slashes before a file, as in sqlite:///sparring.db")
+    return Path(rest[1:] if mark else text)
+
+
+def _next_id(connection: Connection, model: type[Runs] | type[Scenarios]) -> int:
+    return (connection.execute(select(func.max(table(model).c.id))).scalar() or 0) + 1
+
+
+def _found(row: Runs | None, run: str) -> Runs:
+    if row is None:
+        raise RunNotFound(f"no run {run} in this database: 'sparring runs' lists them")
+    return row
+
+
+def _last_step(connection: Connection, run: str, number: int) -> int | None:
+    """The newest step of a run; raises ``RunNotFound``."""
+    if connection.execute(select(Runs.id).where(Runs.id == number)).first() is None:
+        raise RunNotFound(f"no run {run} in this database: 'sparring runs' lists them")
+    return connection.execute(select(func.max(Steps.number)).where(Steps.run_id == number)).scalar()
+
+
+def _prune(connection: Connection, number: int) -> None:
+    """Drop trainer state that no resume can ask for: older than the newest checkpoints."""
+    steps = select(Steps.number).join(Checkpoints).where(Steps.run_id == number).order_by(Steps.number.desc())
+    kept = connection.execute(steps.limit(KEPT_STATES)).scalars().all()
+    old = select(Steps.id).where(Steps.run_id == number, Steps.number < kept[-1])
+    connection.execute(delete(table(States)).where(States.step_id.in_(old)))
+
+
+def describe(session: Session, row: Runs) -> RunRow:
+    """A run's row as its record."""
+    digest = session.scalars(select(Scenarios.digest).where(Scenarios.id == row.scenario_id)).one()
+    last = session.scalar(select(func.max(Steps.number)).where(Steps.run_id == row.id))
+    return RunRow(
+        id=f"r{row.id}",
+        name=row.name,
+        status=row.status,
+        digest=digest,
+        seed=row.seed,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        last_step=last,
+        info=row.info,
+    )

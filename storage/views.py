@@ -1,0 +1,125 @@
+"""The views people read, as SQL. They are made anew whenever the schema is upgraded, so this is their only home.
+
+Columns are told one by one in ``docs/database.md``. No view sorts: ``LIMIT`` answers at once.
+"""
+
+from __future__ import annotations
+
+_EPISODE = "'r' || s.run_id || '/' || s.number || '/' || e.number"
+
+VIEWS: dict[str, str] = {}
+
+VIEWS["v_steps"] = """
+SELECT 'r' || s.run_id AS run, s.number AS step,
+  (SELECT count(*) FROM episodes e WHERE e.step_id = s.id) AS episodes,
+  (SELECT count(*) FROM episodes e WHERE e.step_id = s.id AND e.ending = 'broke') AS broken,
+  (SELECT count(*) FROM episodes e WHERE e.step_id = s.id AND e.ending = 'refused') AS refused,
+  (SELECT count(*) FROM episodes e JOIN turns t ON t.episode_id = e.id WHERE e.step_id = s.id) AS turns,
+  (SELECT sum(t.n_tokens) FROM episodes e JOIN turns t ON t.episode_id = e.id WHERE e.step_id = s.id) AS tokens,
+  (SELECT avg(a.reward) FROM advantages a WHERE a.step_id = s.id) AS reward,
+  (SELECT sum(abs(a.pull)) FROM advantages a WHERE a.step_id = s.id) AS pull,
+  (SELECT count(*) FROM groups g WHERE g.step_id = s.id) AS groups,
+  (SELECT count(*) FROM groups g WHERE g.step_id = s.id AND g.kept) AS groups_kept,
+  s.policy_version, p.weights_sha, c.path AS checkpoint, s.metrics, s.seconds, s.saved_at
+FROM steps s
+JOIN policy_versions p ON p.run_id = s.run_id AND p.number = s.policy_version
+LEFT JOIN checkpoints c ON c.step_id = s.id
+"""
+
+VIEWS["v_episodes"] = f"""
+SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, c.arm, e.parameters, e.ending, e.reward,
+  (SELECT k.summary FROM tasks k WHERE k.episode_id = e.id ORDER BY k.number LIMIT 1) AS task,
+  (SELECT count(*) FROM tasks k WHERE k.episode_id = e.id) AS tasks,
+  (SELECT count(*) FROM turns t WHERE t.episode_id = e.id) AS turns,
+  (SELECT sum(t.n_tokens) FROM turns t WHERE t.episode_id = e.id) AS tokens,
+  (SELECT sum(abs(a.pull)) FROM turns t JOIN advantages a ON a.turn_id = t.id WHERE t.episode_id = e.id) AS pull,
+  (SELECT count(*) FROM turns t JOIN scores x ON x.turn_id = t.id
+     WHERE t.episode_id = e.id AND x.validity = 'invalid') AS invalid,
+  e.error, e.seconds, e.hash, e.id AS episode_id
+FROM episodes e
+JOIN steps s ON s.id = e.step_id
+JOIN curriculum_events c ON c.step_id = e.step_id AND c.number = e.pick
+"""
+
+VIEWS["v_turns"] = f"""
+SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, t.number AS turn, t.parent, t.follows,
+  t.node, t.author, t.sample, t.said, t.parsed_kind, t.parsed_problem, t.finish,
+  x.text AS context, x.n_tokens AS context_tokens, t.n_tokens AS tokens,
+  (SELECT group_concat(y.name || '=' || coalesce(round(y.value, 4), y.validity), ' ')
+     FROM scores y WHERE y.turn_id = t.id) AS scores,
+  f.reason AS refused, a.reward, a.value AS advantage, a.pull,
+  coalesce(k.key, t.task_key) AS task_key, p.number AS policy_version, t.engine
+FROM turns t
+JOIN episodes e ON e.id = t.episode_id
+JOIN steps s ON s.id = e.step_id
+JOIN policy_versions p ON p.id = t.policy_version_id
+LEFT JOIN segments x ON x.id = t.context_id
+LEFT JOIN tasks k ON k.episode_id = t.episode_id AND k.number = t.task
+LEFT JOIN advantages a ON a.turn_id = t.id
+LEFT JOIN refusals f ON f.turn_id = t.id
+"""
+
+VIEWS["v_rewards"] = """
+SELECT 'r' || s.run_id AS run, s.number AS step, t.author AS role, x.name AS score, count(*) AS n,
+  sum(x.validity = 'valued') AS valued, sum(x.validity = 'invalid') AS invalid, sum(x.validity = 'missing') AS missing,
+  avg(x.value) AS mean, min(x.value) AS low, max(x.value) AS high
+FROM steps s
+JOIN episodes e ON e.step_id = s.id
+JOIN turns t ON t.episode_id = e.id
+JOIN scores x ON x.turn_id = t.id
+GROUP BY s.run_id, s.number, t.author, x.name
+"""
+
+VIEWS["v_curriculum"] = """
+SELECT 'r' || s.run_id AS run, s.number AS step, c.number AS pick, c.arm, c.parameters, c.count,
+  (SELECT count(*) FROM episodes e WHERE e.step_id = s.id AND e.pick = c.number) AS episodes,
+  (SELECT count(*) FROM episodes e WHERE e.step_id = s.id AND e.pick = c.number AND e.ending = 'refused') AS refused,
+  (SELECT avg(e.reward) FROM episodes e WHERE e.step_id = s.id AND e.pick = c.number) AS reward,
+  s.curriculum_state AS state_after
+FROM curriculum_events c
+JOIN steps s ON s.id = c.step_id
+"""
+
+VIEWS["v_rubrics"] = f"""
+SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, r.turn AS rubric_turn,
+  coalesce(w.author, 'task') AS written_by, r.version, r.provenance, k.key AS task_key, k.summary AS task,
+  c.number AS criterion, c.text, c.points, c.kind, c.checker,
+  (SELECT count(*) FROM criterion_scores x WHERE x.criterion_id = c.id) AS judged,
+  (SELECT avg(x.share) FROM criterion_scores x WHERE x.criterion_id = c.id) AS pass_rate,
+  (SELECT count(*) FROM criterion_scores x WHERE x.criterion_id = c.id AND x.validity = 'invalid') AS invalid
+FROM rubrics r
+JOIN episodes e ON e.id = r.episode_id
+JOIN steps s ON s.id = e.step_id
+JOIN turns h ON h.episode_id = r.episode_id AND h.number = r.turn
+LEFT JOIN turns w ON w.episode_id = r.episode_id AND w.number = r.author
+LEFT JOIN tasks k ON k.episode_id = r.episode_id AND k.number = h.task
+LEFT JOIN criteria c ON c.rubric_id = r.id
+"""
+
+VIEWS["v_lineage"] = f"""
+SELECT 'r' || s.run_id AS run, s.number AS step, {_EPISODE} AS episode, t.number AS turn, a.role, t.node, t.sample,
+  round(a.value, 4) AS advantage, round(a.pull, 6) AS pull, round(a.reward, 4) AS reward, a.weight, a.n_tokens,
+  g.number AS group_number, g.scope AS group_scope, g.size AS group_size, round(g.mean, 4) AS group_mean,
+  round(g.std, 4) AS group_std,
+  x.name AS score, round(x.value, 4) AS value, x.validity, x.by AS judged_by, x.note,
+  c.text AS criterion, c.points AS criterion_points, y.share AS criterion_share, y.validity AS criterion_validity,
+  y.by AS criterion_by, y.rubric_turn, w.author AS rubric_by,
+  replace(substr(t.said, 1, 60), char(10), ' ') AS said, k.key AS task_key, k.summary AS task, k.origin AS task_origin,
+  k.origin_turn, k.parent_key AS parent_task, q.summary AS parent_summary,
+  d.arm, d.parameters, p.number AS sampled_by_version, s.policy_version AS made_version
+FROM advantages a
+JOIN steps s ON s.id = a.step_id
+JOIN turns t ON t.id = a.turn_id
+JOIN episodes e ON e.id = t.episode_id
+JOIN groups g ON g.step_id = a.step_id AND g.number = a."group"
+JOIN curriculum_events d ON d.step_id = e.step_id AND d.number = e.pick
+JOIN policy_versions p ON p.id = t.policy_version_id
+LEFT JOIN scores x ON x.turn_id = t.id
+LEFT JOIN criterion_scores y ON y.score_id = x.id
+LEFT JOIN criteria c ON c.id = y.criterion_id
+LEFT JOIN rubrics r ON r.id = c.rubric_id
+LEFT JOIN turns w ON w.episode_id = r.episode_id AND w.number = r.author
+LEFT JOIN tasks k ON k.episode_id = e.id AND k.number = coalesce(
+  (SELECT min(z.number) FROM tasks z WHERE z.episode_id = e.id AND z.origin_turn = t.number), t.task)
+LEFT JOIN tasks q ON q.id = k.parent_id
+"""
