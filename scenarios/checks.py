@@ -30,13 +30,16 @@ ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever t
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
 
 
-def check(scenario: Scenario, problems: Problems, heavy: bool, skip_graph: bool = False) -> Scenario:
+def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> Scenario:
     """Note everything that does not fit; returns the scenario with its parts' defaults filled in."""
     run_user_files(scenario, problems)
-    complete = fill(scenario, problems, heavy)
+    complete = fill(scenario, problems)
     world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
     _check_evaluation(scenario, problems)
     _check_arms(complete.curriculum, world, problems)
+    watched = complete.curriculum.options.get("role")
+    if isinstance(watched, str) and watched not in scenario.roles:
+        problems.add(("curriculum", "role"), unknown("role", watched, scenario.roles))
     for name, role in scenario.roles.items():
         _check_role(role, ("roles", name), world, problems)
     graph = None if skip_graph else _graph(scenario, problems)
@@ -48,11 +51,11 @@ def check(scenario: Scenario, problems: Problems, heavy: bool, skip_graph: bool 
     return complete
 
 
-def fill(scenario: Scenario, problems: Problems, heavy: bool) -> Scenario:
+def fill(scenario: Scenario, problems: Problems) -> Scenario:
     """The scenario with every part's options checked and defaults filled in."""
 
     def fill_one(registry: Any, ref: Ref, *path: str | int) -> Ref:
-        return filled(registry, ref, path, problems, heavy)
+        return filled(registry, ref, path, problems)
 
     training = scenario.training
     changes: dict[str, Any] = {
@@ -180,7 +183,7 @@ def _check_prompts(scenario: Scenario, graph: GraphSpec, world: Any, problems: P
     secret = _secrets(world)
     for name, spec in scenario.roles.items():
         path: KeyPath = ("roles", name, "prompt")
-        if spec.kind not in roles.names():
+        if spec.kind not in roles.names() or (world is not None and not set(spec.sees) <= secret):
             continue
         kind = part(roles, spec.kind, ("roles", name, "kind"), problems)
         try:

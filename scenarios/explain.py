@@ -48,7 +48,7 @@ def _words(item: Any, model: type[BaseModel], path: KeyPath) -> str:
     if kind == "missing":
         return "is required and missing"
     if kind == "literal_error":
-        allowed = [shown(value) for value in _literals(_type_at(model, path))]
+        allowed = [shown(value) for value in get_args(_type_at(model, path))]
         hint = nearest(shown(found), allowed)
         meant = f"did you mean {hint}? " if hint else ""
         return f"found {shown(found)}; {meant}allowed: {', '.join(allowed) or limits.get('expected', '')}"
@@ -98,13 +98,10 @@ def _type_at(model: Any, path: KeyPath) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    """Without Annotated and None; of a union the member that is a model."""
-    while get_origin(annotation) in (Annotated, Union, types.UnionType):
-        members = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
-        members = tuple(member for member in members if member not in (type(None), str)) or members
-        annotation = members[0]
-    return annotation
-
-
-def _literals(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation)
+    """Without Annotated and None; of a union the member that is a model, else the first."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    members = [_plain(member) for member in get_args(annotation) if member is not type(None)]
+    return next((member for member in members if hasattr(member, "model_fields")), members[0])

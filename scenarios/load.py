@@ -24,19 +24,18 @@ from .yaml_text import MAX_BYTES, Document, parse
 SHIPPED = Path(__file__).parent
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), *, heavy: bool = False) -> Scenario:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """The scenario in a file, checked; ``overrides`` are ``a.b.c=value``. A bare name means one of ours.
 
-    ``heavy`` also imports engine and loss parts to check their options, which a run does and a quick check does not.
     Raises ``ScenarioError``.
     """
     file = _located(path)
-    return _scenario(parse(_read(file), str(file)), str(file), overrides, file, heavy)
+    return _scenario(parse(_read(file), str(file)), str(file), overrides, file)
 
 
-def loads(text: str | bytes, name: str = "scenario", overrides: Sequence[str] = (), *, heavy: bool = False) -> Scenario:
+def loads(text: str | bytes, name: str = "scenario", overrides: Sequence[str] = ()) -> Scenario:
     """The scenario in ``text``; ``name`` stands for the file in messages, relative paths start where you are."""
-    return _scenario(parse(text, name), name, overrides, None, heavy)
+    return _scenario(parse(text, name), name, overrides, None)
 
 
 def from_resolved(data: Mapping[str, Any], *, checked: bool = True) -> Scenario:
@@ -48,7 +47,7 @@ def from_resolved(data: Mapping[str, Any], *, checked: bool = True) -> Scenario:
     source = data.get("source")
     file = Path(str(source)) if source is not None else None
     if checked:
-        return _scenario(Document(rest, {}), "stored scenario", (), file, heavy=False)
+        return _scenario(Document(rest, {}), "stored scenario", (), file)
     problems = Problems(Sources("stored scenario"))
     scenario, _ = _validated(rest, problems)
     problems.raise_if_any()
@@ -69,7 +68,7 @@ def load_graph(path: Path) -> GraphSpec:
         raise
 
 
-def _scenario(document: Document, name: str, overrides: Sequence[str], file: Path | None, heavy: bool) -> Scenario:
+def _scenario(document: Document, name: str, overrides: Sequence[str], file: Path | None) -> Scenario:
     if not isinstance(document.value, dict):
         found = "nothing" if document.value is None else shown(document.value)
         raise ScenarioError(f"{name}:1: found {found}; a scenario is a mapping that starts with name: ...")
@@ -80,7 +79,8 @@ def _scenario(document: Document, name: str, overrides: Sequence[str], file: Pat
     if scenario is not None:
         scenario._path = file
         unsure = any(path[:1] == ("graph",) or (path[:1] == ("roles",) and len(path) <= 2) for path in wrong)
-        scenario = check(scenario, problems, heavy, skip_graph=unsure)
+        problems.silent = wrong
+        scenario = check(scenario, problems, skip_graph=unsure)
     problems.raise_if_any()
     assert scenario is not None  # without a scenario there is a problem
     return scenario

@@ -1,8 +1,7 @@
 """A scenario's references to parts: is the name known, are the options what the part's ``Config`` allows.
 
-Parts are found through the registries, so nothing above this folder is imported by name. Engines and losses stand on
-a deep-learning library that takes seconds to import, so a light check reads their options from a ``Config`` registered
-here under ``<kind>.<name>`` (entry-point group ``sparring.config``), and otherwise leaves options to a heavy check.
+Parts are found through the registries, so nothing above this folder is imported by name. A part's module is imported
+to read its ``Config``; it should import heavy libraries where it uses them, so that a check stays quick.
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ from .problems import KeyPath, Problems, unknown
 from .registry import Registry
 from .schema import Ref, Scenario
 
-configs: Registry[Any] = Registry("config")
-HEAVY = ("engine", "loss")
-
 
 def known_part(registry: Registry[Any], name: str, path: KeyPath, problems: Problems) -> bool:
     """Whether the registry knows ``name``, without importing it; otherwise a problem is noted."""
     if name in registry.names():
         return True
-    problems.add(path, f"{unknown(registry.kind.replace('_', ' '), name, registry.names())}")
+    at = (*path, "kind") if problems.sources.written((*path, "kind")) else path
+    problems.add(at, unknown(registry.kind.replace("_", " "), name, registry.names()))
     return False
 
 
@@ -45,10 +42,10 @@ def part(registry: Registry[Any], name: str, path: KeyPath, problems: Problems) 
         return None
 
 
-def filled(registry: Registry[Any], ref: Ref, path: KeyPath, problems: Problems, heavy: bool) -> Ref:
+def filled(registry: Registry[Any], ref: Ref, path: KeyPath, problems: Problems) -> Ref:
     """``ref`` with its part's defaults filled in; what its ``Config`` refuses becomes problems."""
-    config = _config(registry, ref.kind, path, problems, heavy)
-    if config is None:
+    config = getattr(part(registry, ref.kind, path, problems), "Config", None)
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
         return ref
     open_ended = config.model_config.get("extra") == "allow"
     strangers = [] if open_ended else [key for key in ref.options if key not in keys_of(config)]
@@ -63,20 +60,6 @@ def filled(registry: Registry[Any], ref: Ref, path: KeyPath, problems: Problems,
     except Exception as error:  # a plug-in's validator may raise anything
         problems.add(path, f"the options of {ref.kind!r} cannot be checked: {type(error).__name__}: {error}")
     return ref
-
-
-def _config(
-    registry: Registry[Any], name: str, path: KeyPath, problems: Problems, heavy: bool
-) -> type[BaseModel] | None:
-    light = f"{registry.kind}.{name}"
-    if light in configs.names():
-        found = part(configs, light, path, problems)
-    elif registry.kind in HEAVY and not heavy:
-        known_part(registry, name, path, problems)
-        return None
-    else:
-        found = getattr(part(registry, name, path, problems), "Config", None)
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def run_user_files(scenario: Scenario, problems: Problems) -> None:

@@ -41,6 +41,10 @@ class Sources:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overrides: dict[KeyPath, str] = field(default_factory=dict)
 
+    def written(self, path: KeyPath) -> bool:
+        """Whether exactly this key was written, in the file or in an override."""
+        return path in self.lines or path in self.overrides
+
     def where(self, path: KeyPath) -> tuple[int, str]:
         """A sort key and the text before the message: the nearest written ancestor of ``path``."""
         for end in range(len(path), -1, -1):
@@ -49,18 +53,26 @@ class Sources:
             if path[:end] in self.lines:
                 line = self.lines[path[:end]]
                 return line, f"{self.name}:{line}"
+            if end == len(path) and (inner := next((o for o in self.overrides if o[:end] == path), None)):
+                return 1 << 30, self.overrides[inner]  # a mapping that only overrides opened
         return 0, self.name
 
 
 @dataclass
 class Problems:
-    """Collects messages; ``raise_if_any`` turns them into one ``ScenarioError``, in file order."""
+    """Collects messages; ``raise_if_any`` turns them into one ``ScenarioError``, in file order.
+
+    ``silent`` are paths already told to be wrong: what follows from them is not told again.
+    """
 
     sources: Sources
     found: list[tuple[int, str]] = field(default_factory=list)
+    silent: list[KeyPath] = field(default_factory=list)
 
     def add(self, path: KeyPath, message: str) -> None:
-        """Note one problem at ``path``; the same line twice is kept once."""
+        """Note one problem at ``path``; the same line twice is kept once, and nothing below a ``silent`` path."""
+        if any(path[: len(known)] == known for known in self.silent):
+            return
         order, where = self.sources.where(path)
         key = f"{dotted(path)}: " if path else ""
         line = f"{where}: {key}{' '.join(message.split())}"

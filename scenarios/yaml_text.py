@@ -225,8 +225,13 @@ class _Reader:
 
     def _scalar(self, event: ScalarEvent) -> Any:
         text = str(event.value)
-        if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
-            raise self._error(event, "an escape for NUL or half a surrogate pair, which no text file can hold")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            try:  # JSON writes letters beyond 16 bits as two escapes
+                text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            except UnicodeDecodeError:
+                raise self._error(event, "half a surrogate pair, which no text can hold") from None
+        if "\0" in text:
+            raise self._error(event, "an escape for NUL, which no text can hold")
         if event.style is not None:  # quoted or block text
             return text
         if text in _WORDS:
