@@ -6,8 +6,10 @@ LangGraph decides who is visited next; what a visit does is ``stage.py``. Its st
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -62,10 +64,6 @@ class RoleGraph:
     spec: GraphSpec
     compiled: CompiledStateGraph[State, Runtime, State, State]
     longest: int
-
-    def mermaid(self) -> str:
-        """The graph as Mermaid text, drawn by LangGraph."""
-        return self.compiled.get_graph().draw_mermaid()
 
 
 def build_graph(spec: GraphSpec) -> RoleGraph:
@@ -148,8 +146,13 @@ async def play(
             context=own,
         )
     except Exception as failure:  # the one border that turns our own failures into data
-        ending, error = Ending.BROKE, f"{type(failure).__name__}: {failure}"
+        ending, error = Ending.BROKE, f"{type(failure).__name__}: {failure} ({_where(failure)})"
     return book.freeze(ending, error, time.monotonic() - began)
+
+
+def _where(failure: Exception) -> str:
+    frame = traceback.extract_tb(failure.__traceback__)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"
 
 
 async def _set(runtime: Runtime, task: Task) -> Turn:

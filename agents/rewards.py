@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from sparring.envs.base import Environment
-from sparring.envs.types import Episode, Rubric, Score, Task, Turn, Validity
+from sparring.envs.types import CriterionScore, Episode, Rubric, Score, Task, Turn, Validity
 from sparring.scenarios.registry import rewards
 
 from .conditions import RIGHT_AT, VERIFIER, outcome
 from .role import RUBRIC, Role
 from .rubric import mark
+
+FAULTS = ("sandbox_error",)  # refusals that say nothing about the proposal; an environment's ``faults`` replaces them
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def task_rubrics(episode: Episode, key: str | None) -> list[Rubric]:
 def answers(episode: Episode, attempt: Turn, rubric: Rubric, context: Context) -> dict[int, list[bool]]:
     """What judges below ``attempt`` answered about ``rubric``, by criterion index, one bool per judge."""
     found: dict[int, list[bool]] = {}
-    for turn in episode.descendants(attempt.index):
-        if turn.parsed is None or turn.parsed.kind != "marks" or not turn.parsed.ok:
+    marks = [turn for turn in episode.turns[attempt.index :] if turn.parsed is not None and turn.parsed.kind == "marks"]
+    for turn in marks:
+        if turn.parsed is None or not turn.parsed.ok:
             continue
         role = context.roles.get(turn.author)
         if role is None or RUBRIC not in role.sees or judged(episode, turn) != attempt:
@@ -99,7 +102,8 @@ def format(episode: Episode, turn: Turn, context: Context) -> Score:
 @rewards("rubric")
 def rubric(episode: Episode, turn: Turn, context: Context) -> Score:
     """mean over the task's rubrics of sum(points * met) / sum(points) of what could be checked; 0 under a veto."""
-    shares, rows = [], []
+    shares: list[float] = []
+    rows: list[CriterionScore] = []
     for written in task_rubrics(episode, turn.task):
         marked = mark(written, turn.said, answers(episode, turn, written, context))
         rows += marked.rows
@@ -123,7 +127,7 @@ def learnability(episode: Episode, turn: Turn, context: Context) -> Score:
     """
     refusal = episode.refusals.get(turn.index)
     if refusal is not None:
-        if refusal.reason in context.environment.faults:
+        if refusal.reason in getattr(context.environment, "faults", FAULTS):
             return Score.invalid("learnability", "environment", f"{refusal.reason}: {refusal.detail}")
         return Score.valued("learnability", 0.0, "environment", refusal.reason)
     tries = first_attempts(episode, turn.index)

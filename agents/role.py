@@ -71,6 +71,7 @@ class Role:
         if prompt is None:
             raise ScenarioError(f"role {name!r}: kind {spec.kind!r} has no prompt of its own; add prompt: to the role")
         self.prompt = load_prompt(prompt, folder)
+        self._prompts: dict[str, Prompt] = {}
 
     @property
     def sees(self) -> tuple[str, ...]:
@@ -79,7 +80,11 @@ class Role:
 
     def prompt_at(self, name: str | None) -> Prompt:
         """The role's prompt, or the one a node asks for; a bare name is looked up in the same set."""
-        return self.prompt if name is None else load_prompt(name, self.folder, beside=self.prompt)
+        if name is None:
+            return self.prompt
+        if name not in self._prompts:  # read once: a run does not change its prompts midway
+            self._prompts[name] = load_prompt(name, self.folder, beside=self.prompt)
+        return self._prompts[name]
 
     def observe(self, view: View, prompt: Prompt | None = None) -> list[Message]:
         """The messages this role newly reads: its template (or ``prompt``) filled from what it may see."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, update_wrapper
+from functools import lru_cache
 from typing import NamedTuple
 
 from sparring.scenarios.registry import rules
@@ -37,7 +37,7 @@ class Rule:
         self.pattern = re.compile(pattern, re.IGNORECASE)
         self._check = check
         self._takes = takes
-        update_wrapper(self, check)
+        self.__doc__ = check.__doc__
 
     def reads(self, criterion: str) -> bool:
         """Whether ``criterion`` is a sentence of this rule."""

@@ -165,7 +165,7 @@ def picked(book: Book, waiting: Sequence[int | None], node: NodeSpec, seed: int)
             groups.setdefault(book.spoken(book.turn(index)).parent, []).append(index)
     rng = random.Random(seed)
     chosen = [index for group in groups.values() for index in _pick(book, group, node, rng)]
-    return sorted(chosen) or [None for index in waiting if index is None]
+    return [*sorted(chosen), *(index for index in waiting if index is None)]
 
 
 def _pick(book: Book, group: list[int], node: NodeSpec, rng: random.Random) -> list[int]:
@@ -331,6 +331,7 @@ def _step(environment: Environment, standing: Standing, action: str) -> Acted:
     scores = info.get("scores")
     if scores is None:  # a plain Gymnasium environment: its reward is the verdict
         scores = [Score.valued(VERIFIER, float(reward), ENVIRONMENT)]
-    snapshot = environment.snapshot() if environment.can_snapshot else None
+    over = bool(terminated or truncated)
+    snapshot = environment.snapshot() if not over and environment.can_snapshot else None  # nothing goes on from an end
     after = replace(standing, snapshot=snapshot, actions=(*standing.actions, action))
-    return Acted(said, after, tuple(scores), bool(terminated or truncated))
+    return Acted(said, after, tuple(scores), over)
