@@ -26,7 +26,8 @@ from sparring.envs.types import (
 
 from .records import AdvantageRow, CheckpointRow, EvaluationRow, GroupRow, StepRecord
 
-_ATTEMPTS = 6
+_ATTEMPTS = 7
+_CRITERIA = (Criterion("says 12", 2.0), Criterion("at most 9 words", 1.0), Criterion("at least 1 lines", 1.0))
 
 
 @dataclass
@@ -67,7 +68,7 @@ class _Draft:
 
 
 def sample_step(number: int, episodes: int = 12, seed: int = 0, checkpoint: bool = True) -> StepRecord:
-    """Step ``number`` with about 17 turns, 40 scores and 36 criterion scores in each episode; the last is refused."""
+    """Step ``number`` with 17 turns, 44 scores and 42 criterion scores in each episode; the last is refused."""
     rng = random.Random(f"{seed}/{number}")
     picks = tuple(Pick(f"depth={depth}", {"depth": depth}, episodes) for depth in (1, 2, 3, 4))
     made = [_refused(i, rng, number) if i == episodes - 1 > 0 else _episode(i, rng, number) for i in range(episodes)]
@@ -113,8 +114,10 @@ def _episode(index: int, rng: random.Random, step: int) -> Episode:
     question = Segment(asked, tuple(asked.encode()))
     proposal = draft.say("propose", "teacher", task.payload["program"], None, given.key, brief)
     admitted = draft.say("admit", "environment", "accepted", proposal, task.key, brief)
-    writer = draft.say("rubric", "rubric_writer", "2 says 12\n1 at most 9 words", admitted, task.key, question)
-    rubric = Rubric((Criterion("says 12", 2.0), Criterion("at most 9 words", 1.0)), writer, provenance="rubric_writer")
+    writer = draft.say(
+        "rubric", "rubric_writer", "2 says 12\n1 at most 9 words\n1 at least 1 lines", admitted, task.key, question
+    )
+    rubric = Rubric(_CRITERIA, writer, provenance="rubric_writer")
     draft.scores[proposal] = (Score.valued("learnability", rng.random(), "rule"),)
     draft.scores[writer] = (Score.missing("discrimination", "rule", "no valued attempt"),)
     for _ in range(_ATTEMPTS):
@@ -139,8 +142,10 @@ def _attempt(draft: _Draft, task: Task, admitted: int, writer: int, question: Se
     answer = task.secret["reference"] if right else str(rng.randrange(1000))
     said = f"<think>{'; '.join(task.secret['trace'])}</think><answer>{answer}</answer>"
     solver = draft.say("solve", "solver", said, admitted, task.key, question)
-    criteria = tuple(CriterionScore(writer, n, float(rng.random() < 0.5), Validity.VALUED, "rule") for n in range(2))
-    share = sum(item.share or 0.0 for item in criteria) / 2
+    criteria = tuple(
+        CriterionScore(writer, n, float(rng.random() < 0.5), Validity.VALUED, "rule") for n in range(len(_CRITERIA))
+    )
+    share = sum(item.share or 0.0 for item in criteria) / len(criteria)
     draft.scores[solver] = (
         Score.valued("verifier", float(right), "sandbox"),
         Score.valued("rubric", share, "rules", criteria=criteria),
@@ -154,7 +159,7 @@ def _attempt(draft: _Draft, task: Task, admitted: int, writer: int, question: Se
         verdict = Score.valued("verdict", float(right), "verifier")
     else:
         verdict = Score.invalid("verdict", "verifier", "the sandbox timed out")
-    opinion = tuple(CriterionScore(writer, n, 1.0, Validity.VALUED, "rule", "right") for n in range(2))
+    opinion = tuple(CriterionScore(writer, n, 1.0, Validity.VALUED, "rule", "right") for n in range(len(_CRITERIA)))
     draft.scores[critic] = (
         verdict,
         Score.valued("rubric", 1.0, "rules", criteria=opinion),

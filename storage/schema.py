@@ -30,10 +30,17 @@ def schema_version(path: str | Path) -> str | None:
     if head != MAGIC:
         raise StoreError(f"{path} is not a SQLite database (it begins with {head!r}); give another path")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-            return read_version(connection, path)
+        try:
+            return _version(path, "ro")
+        except sqlite3.OperationalError:  # a killed writer's journal must be played back first, which writes
+            return _version(path, "rw")
     except sqlite3.Error as error:
         raise StoreError(f"cannot read the database {path}: {error}") from error
+
+
+def _version(path: Path, mode: str) -> str | None:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30)) as connection:
+        return read_version(connection, path)
 
 
 def read_version(connection: sqlite3.Connection, path: str | Path) -> str | None:
