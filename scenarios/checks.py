@@ -26,6 +26,7 @@ from .registry import (
 from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario
 
 TRUNCATING = ("top_p", "top_k", "min_p")
+ALWAYS_THERE = ("parameters", "said", "last", "heard", "range", "dict", "namespace", "cycler", "joiner")
 ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
 
@@ -179,8 +180,9 @@ def _check_speakers(scenario: Scenario, graph: GraphSpec, problems: Problems) ->
 
 
 def _check_prompts(scenario: Scenario, graph: GraphSpec, world: Any, problems: Problems) -> None:
-    """Every prompt is found and reads only what its role may see."""
+    """Every prompt is found and reads only what there is and what its role may see."""
     secret = _secrets(world)
+    there = _readable(scenario, world)
     for name, spec in scenario.roles.items():
         path: KeyPath = ("roles", name, "prompt")
         if spec.kind not in roles.names() or (world is not None and not set(spec.sees) <= secret):
@@ -194,24 +196,42 @@ def _check_prompts(scenario: Scenario, graph: GraphSpec, world: Any, problems: P
         except Exception as error:  # a plug-in's role may raise anything
             problems.add(path, f"the role cannot be made: {type(error).__name__}: {error}")
             continue
-        _check_reads(getattr(role, "prompt", None), spec, secret, path, problems)
+        _check_reads(getattr(role, "prompt", None), spec, secret, there, path, problems)
         for node_name, node in graph.nodes.items():
             if node.role == name and node.prompt is not None and hasattr(role, "prompt_at"):
                 at: KeyPath = ("graph", "nodes", node_name, "prompt")
                 try:
-                    _check_reads(role.prompt_at(node.prompt), spec, secret, at, problems)
+                    _check_reads(role.prompt_at(node.prompt), spec, secret, there, at, problems)
                 except SparringError as error:
                     problems.add(at, str(error))
 
 
-def _check_reads(prompt: Any, spec: RoleSpec, secret: set[str], path: KeyPath, problems: Problems) -> None:
-    hidden = sorted((set(getattr(prompt, "variables", ())) & secret) - set(spec.sees))
+def _readable(scenario: Scenario, world: Any) -> set[str] | None:
+    """Every name a template may read beside secrets; ``None`` when the environment does not say what payloads hold.
+
+    The class attribute ``payload_fields`` says it. Rows of a file may hold more, so with ``tasks`` nothing is known.
+    """
+    fields = getattr(world, "payload_fields", None)
+    if not fields or scenario.tasks is not None:
+        return None
+    return set(ALWAYS_THERE).union(fields, getattr(world, "parameters", ()))
+
+
+def _check_reads(
+    prompt: Any, spec: RoleSpec, secret: set[str], there: set[str] | None, path: KeyPath, problems: Problems
+) -> None:
+    reads, name = set(getattr(prompt, "variables", ())), shown(getattr(prompt, "name", "?"))
+    hidden = sorted((reads & secret) - set(spec.sees))
     if hidden:
+        names = ", ".join(hidden)
         problems.add(
             path,
-            f"the template {shown(getattr(prompt, 'name', '?'))} reads {', '.join(hidden)}, "
-            f"which the role does not see; add to its sees: [{', '.join(hidden)}] or take it out of the text",
+            f"the template {name} reads {names}, which the role does not see; "
+            f"add to its sees: [{names}] or take it out of the text",
         )
+    readable = None if there is None else there | set(spec.sees)
+    for word in sorted(reads - secret - readable) if readable is not None else ():
+        problems.add(path, f"the template {name} reads an {unknown('variable', word, readable or ())}")
 
 
 def _check_tasks(scenario: Scenario, graph: GraphSpec, world: Any, problems: Problems) -> None:

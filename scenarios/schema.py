@@ -340,10 +340,16 @@ class Scenario(Spec):
         return spec if isinstance(spec, GraphSpec) else GraphSpec.model_validate(spec)
 
     def task_source(self) -> Ref | None:
-        """Where tasks come from: ``tasks``, else the environment's own generator; ``None`` when the graph proposes."""
-        if self.tasks is not None or self.graph_spec().proposes:
+        """Where tasks come from: ``tasks``, else the environment's own generator; ``None`` when the graph proposes.
+
+        An option called ``path`` is made to start from the scenario's folder.
+        """
+        if self.tasks is None:
+            return None if self.graph_spec().proposes else Ref(kind="generator")
+        path = self.tasks.options.get("path")
+        if not isinstance(path, str):
             return self.tasks
-        return Ref(kind="generator")
+        return Ref(kind=self.tasks.kind, options={**self.tasks.options, "path": str(self.base / path)})
 
     def resolved(self) -> dict[str, Any]:
         """Plain JSON data with every default filled, and ``source``, the file; ``from_resolved`` reads it back."""

@@ -25,7 +25,8 @@ class Toy:
 
     parameters: ClassVar = {"depth": [1, 2, 3, 4], "width": range(1, 5)}
     disclosures: ClassVar = ("reference", "trace")
-    fields: ClassVar = ("program",)
+    payload_fields: ClassVar = ("program",)
+    row_fields: ClassVar = {"program": str}
 
 
 SMALL = """\

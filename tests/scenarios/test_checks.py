@@ -38,15 +38,15 @@ MISFITS = [
     ("    judge:", "    jud ge:", 7, "cannot name a node"),
     ("judge: {role: critic}", "judge: {role: solver}", 5, "roles.critic: speaks at no node of the graph"),
     ("reward: [verdict]", "reward: {verdict: 0.0}", 5, "needs a reward that weighs something"),
-    ("reward: [verdict]", "reward: [verdict], kind: critik", 5, "roles.critic.kind: unknown role 'critik'; did you mean"),
+    ("reward: [verdict]", "reward: [verdict], kind: critik", 5, "critic.kind: unknown role 'critik'; did you mean"),
     ("reward: [verdict]", "reward: [verdict], sampling: {top_k: 5}", 5, "truncated distribution"),
     ("reward: [verdict]", "reward: [verdict], sampling: {temperature: 0}", 5, "nothing to compare"),
     ("reward: [verdict]", "reward: [verdict], engine: scripted", 5, "through the policy's own engine"),
     ("reward: [verdict]", "trainable: false, compare: step", 5, "compare: has no effect"),
     ("reward: [verdict]", "trainable: false, weight: 2", 5, "weight: has no effect"),
-    ("reward: [verdict]", "reward: [verdict], compare: sibling", 5, "compare: found 'sibling'; did you mean 'siblings'?"),
-    ("environment: toy", "environment: toy\ncurriculum: {kind: sec, role: solvr, arms: {depth: [1]}}", 3, "unknown role 'solvr'"),
-    ("role: solver, samples: 4}", "role: solver}\n    admit: {do: admit}", 3, "tasks: the graph proposes its own tasks"),
+    ("reward: [verdict]", "reward: [verdict], compare: sibling", 5, "found 'sibling'; did you mean 'siblings'?"),
+    ("environment: toy", "environment: toy\ncurriculum: {kind: sec, role: solvr}", 3, "unknown role 'solvr'"),
+    ("role: solver, samples: 4}", "role: solver}\n    admit: {do: admit}", 3, "tasks: the graph proposes its own"),
 ]  # fmt: skip
 
 
@@ -91,6 +91,13 @@ def test_a_prompt_reads_only_what_its_role_sees(folder: Path) -> None:
     )
 
 
+def test_a_prompt_reads_only_what_there_is(folder: Path) -> None:
+    (folder / "mine.md").write_text("{{ programm }}{% for n in range(3) %}{{ n }}{{ parameters.depth }}{% endfor %}")
+    with pytest.raises(ScenarioError, match=r"unknown variable 'programm'; did you mean 'program'\?") as caught:
+        load_with(folder, "prompt: brief/solver", "prompt: mine.md")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_node_prompt_reads_only_what_its_role_sees(folder: Path) -> None:
     (folder / "mine.md").write_text("{% for line in trace %}{{ line }}{% endfor %}")
     with pytest.raises(ScenarioError, match=r"small.yaml:9: graph.nodes.judge.prompt: .* reads trace"):
@@ -116,6 +123,7 @@ TASKS = ("environment: toy", "environment: toy\ntasks: {kind: jsonl, path: mine.
             "mine.jsonl:3: the field 'program' is missing; found: programm",
         ),
         ('{"program": "print(1)"}\n{"program": \n', "mine.jsonl:2: not JSON"),
+        ('{"program": 5}', "mine.jsonl:1: the field 'program' is 5; text is needed"),
         ("[1]\n", "mine.jsonl:1: found [1]; a JSON object is needed"),
         ("[" * 100_000, "mine.jsonl:1: not JSON"),
         ("\n\n", "holds no task"),
@@ -133,7 +141,8 @@ def test_a_task_file_is_found_beside_the_scenario(folder: Path) -> None:
     with pytest.raises(ScenarioError, match=r"small.yaml:3: tasks.path: .*mine.jsonl cannot be read"):
         load_with(folder, *TASKS)
     (folder / "mine.jsonl").write_text('{"program": "print(1)", "answer": "1"}\n')
-    assert load_with(folder, *TASKS).task_source() is not None
+    source = load_with(folder, *TASKS).task_source()
+    assert source is not None and source.options == {"path": str(folder / "mine.jsonl")}
 
 
 def load_with(folder: Path, old: str, new: str) -> Scenario:
