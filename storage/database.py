@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
@@ -67,7 +67,7 @@ class Database:
         if self.path is None:
             engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
         else:
-            engine = create_engine(f"sqlite:///{self.path}")
+            engine = create_engine(URL.create("sqlite", database=str(self.path)))
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: Any, _record: object) -> None:

@@ -1,10 +1,9 @@
-"""One StepRecord becomes rows: checks it, allocates ids inside the transaction, inserts each table in one go."""
+"""One StepRecord becomes rows: ids are allocated inside the transaction, each table is inserted in one go."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -55,37 +54,6 @@ def table(model: type[Base]) -> Table:
     found = model.__table__
     assert isinstance(found, Table)
     return found
-
-
-def check(record: StepRecord) -> None:
-    """Refuse what the database could not say truthfully. Raises ``StoreError`` naming the place."""
-    here = f"step {record.step}"
-    for number, episode in enumerate(record.episodes):
-        where = f"{here}, episode {number}"
-        if episode.index != number:
-            raise StoreError(f"{where}: has index {episode.index}; episodes are numbered in order from 0")
-        if not 0 <= episode.pick < len(record.picks):
-            raise StoreError(f"{where}: came from pick {episode.pick}, but the step has {len(record.picks)} picks")
-        if [turn.index for turn in episode.turns] != list(range(len(episode.turns))):
-            raise StoreError(f"{where}: its turns are not numbered in order from 0")
-        for kind, keys in (("score", episode.scores), ("rubric", episode.rubrics), ("refusal", episode.refusals)):
-            for turn in keys:
-                if not 0 <= turn < len(episode.turns):
-                    raise StoreError(f"{where}: a {kind} belongs to turn {turn}, but there are {len(episode.turns)}")
-        for turn, scores in episode.scores.items():
-            for score in scores:
-                _finite(score.value, f"{where}, turn {turn}, score '{score.name}'")
-    for row in record.advantages:
-        where = f"{here}, episode {row.episode}, turn {row.turn}"
-        if not (0 <= row.episode < len(record.episodes) and 0 <= row.turn < len(record.episodes[row.episode].turns)):
-            raise StoreError(f"{where}: an advantage belongs to this turn, but there is no such turn in the step")
-        for value in (row.reward, row.value, row.weight, row.pull):
-            _finite(value, f"{where}, advantage")
-
-
-def _finite(value: float | None, where: str) -> None:
-    if value is not None and not math.isfinite(value):
-        raise StoreError(f"{where}: {value} is no number to learn from; mark the score invalid, it is then masked out")
 
 
 class StepWriter:

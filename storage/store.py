@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 
 from sparring.scenarios.errors import RunNotFound, StoreError
 
+from .checks import check
 from .database import Database
 from .locks import RunLock
 from .records import CheckpointRow, EvaluationRow, ResumePoint, RunRow, StepRecord
 from .resume import KEPT_STATES, roll_back
-from .rows import StepWriter, check, now, table
+from .rows import StepWriter, now, table
 from .tables import Checkpoints, Evaluations, Runs, Scenarios, States, Steps, Tasks
 
 STATUSES = ("running", "stopped", "done", "failed")

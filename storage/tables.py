@@ -8,98 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, LargeBinary, Text, UniqueConstraint
-from sqlalchemy.engine import Dialect
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
-from .codec import (
-    escape,
-    pack_figures,
-    pack_json,
-    pack_logprobs,
-    pack_tokens,
-    unescape,
-    unpack_figures,
-    unpack_json,
-    unpack_logprobs,
-    unpack_tokens,
-)
-
-
-class Words(TypeDecorator[str]):
-    """Any Python str as TEXT (codec.escape)."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """To the column."""
-        return None if value is None else escape(value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        """From the column."""
-        return None if value is None else unescape(value)
-
-
-class Json(TypeDecorator[Any]):
-    """Any value as JSON TEXT (codec.pack_json)."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
-        """To the column; ``None`` is JSON ``null``."""
-        return escape(pack_json(value))
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """From the column."""
-        return None if value is None else unpack_json(unescape(value))
-
-
-class Figures(TypeDecorator[dict[str, float | None]]):
-    """Metrics as JSON TEXT (codec.pack_figures)."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
-        """To the column."""
-        return escape(pack_figures(value))
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, float | None]:
-        """From the column."""
-        return {} if value is None else unpack_figures(unescape(value))
-
-
-class Tokens(TypeDecorator[tuple[int, ...]]):
-    """Token ids as a blob (codec.pack_tokens); no tokens is NULL."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> bytes | None:
-        """To the column."""
-        return pack_tokens(value or ())
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[int, ...]:
-        """From the column."""
-        return unpack_tokens(value)
-
-
-class Logprobs(TypeDecorator[tuple[float, ...]]):
-    """Log-probs as a blob (codec.pack_logprobs); none is NULL."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[float, ...] | None, dialect: Dialect) -> bytes | None:
-        """To the column."""
-        return pack_logprobs(value or ())
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[float, ...]:
-        """From the column."""
-        return unpack_logprobs(value)
+from .columns import Figures, Json, Logprobs, Tokens, Words
 
 
 class Base(DeclarativeBase):

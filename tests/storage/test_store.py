@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -168,7 +169,7 @@ def test_damage_to_an_episode_is_noticed(filled: Store, damage: str) -> None:
     assert "r1/0/0" in queries.damaged(filled, "r1")
 
 
-def test_a_run_hash_ignores_clocks_and_sees_content(file: object) -> None:
+def test_a_run_hash_ignores_clocks_and_sees_content() -> None:
     def hashed(**changes: object) -> str:
         with Store.memory() as store:
             store.start_run("any name", {}, "digest", 0)
@@ -194,3 +195,10 @@ def test_statements_that_write_are_refused(filled: Store) -> None:
         with pytest.raises(StoreError):
             queries.select_rows(filled, sql)
     filled.save_step("r1", sample_step(3, episodes=2))
+
+
+def test_a_path_may_hold_any_character(tmp_path: Path) -> None:
+    file = tmp_path / "a ?#%41 \u00e9.db"
+    with Store(f"sqlite:///{file}") as store:
+        store.start_run("sample", {}, "digest", 0)
+    assert file.exists() and {entry.name for entry in tmp_path.iterdir()} == {file.name}
