@@ -308,3 +308,29 @@ def _trace(raw: bytes) -> tuple[str, ...]:
     """Entries that look like ``name=value``; anything else a program wrote there is dropped."""
     lines = raw.decode("utf-8", "replace").split("\n", _TRACE_LINES)[:_TRACE_LINES]
     return tuple(line for line in lines if _TRACE_LINE.fullmatch(line))
+
+
+_shared: dict[tuple[str, int], tuple[Sandbox, int]] = {}
+_sharing = threading.Lock()
+
+
+def borrow(tier: str, workers: int, *, allow_unsafe: bool = False) -> Sandbox:
+    """The process-wide sandbox of this tier and size, opened on first use; pair with ``give_back``."""
+    with _sharing:
+        sandbox, users = _shared.get((tier, workers), (None, 0))
+        if sandbox is None:
+            sandbox = Sandbox(tier, workers, allow_unsafe=allow_unsafe)
+        _shared[tier, workers] = (sandbox, users + 1)
+        return sandbox
+
+
+def give_back(sandbox: Sandbox) -> None:
+    """End a borrowed sandbox once its last user has given it back."""
+    with _sharing:
+        for key, (held, users) in list(_shared.items()):
+            if held is sandbox:
+                if users > 1:
+                    _shared[key] = (held, users - 1)
+                    return
+                del _shared[key]
+    sandbox.close()

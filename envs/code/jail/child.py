@@ -105,9 +105,12 @@ def _limit(order: Order) -> None:
 
 
 def _fresh_streams() -> None:
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False), "utf-8", "replace")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False), "utf-8", "backslashreplace")  # type: ignore[misc]
+    streams = {"stdin": (0, "rb", "replace"), "stdout": (1, "wb", "strict"), "stderr": (2, "wb", "backslashreplace")}
+    for name, (descriptor, mode, errors) in streams.items():
+        file = open(descriptor, mode, closefd=False)  # noqa: SIM115 - lives as long as the program
+        stream = io.TextIOWrapper(file, "utf-8", errors)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _run(source: bytes, trace: bool) -> int:
@@ -121,7 +124,7 @@ def _run(source: bytes, trace: bool) -> int:
     except BaseException as error:
         _report(error, None)
         return SYNTAX
-    tracer = Tracer(code) if trace else None
+    tracer = Tracer(code, main.__dict__) if trace else None
     status = _execute(code, main, tracer)
     if tracer is not None:
         tracer.stop()
@@ -147,7 +150,8 @@ def _execute(code: CodeType, main: ModuleType, tracer: Tracer | None) -> int:
             return (leaving.code or 0) & 0xFF
         return 1
     except BaseException as error:
-        sys.settrace(None)
+        if tracer is not None:
+            tracer.stop()
         own = error.__traceback__.tb_next if error.__traceback__ else None
         _report(error, own)
         return _status_of(error)

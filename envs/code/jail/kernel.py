@@ -1,4 +1,4 @@
-"""Thin ``ctypes`` calls to the kernel that the standard library does not offer. Failures are ``OSError`` with a stage."""
+"""Thin ``ctypes`` kernel calls the standard library does not offer. Failures are ``OSError`` with a stage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,13 @@ def unshare(flags: int) -> None:
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """``mount(2)``."""
-    arguments = (source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), data and data.encode())
+    arguments = (
+        source.encode(),
+        target.encode(),
+        kind and kind.encode(),
+        ctypes.c_ulong(flags),
+        data and data.encode(),
+    )
     check(f"mount {target}", int(_libc.mount(*arguments)))
 
 

@@ -25,7 +25,7 @@ def version() -> int:
 
 
 def attributes(abi: int) -> bytes:
-    """Everything this ABI can deny, as the kernel's ``landlock_ruleset_attr``: files, TCP, signals, abstract sockets."""
+    """Everything this ABI can deny, as ``landlock_ruleset_attr``: files, TCP, signals, abstract sockets."""
     files = (1 << 13) - 1
     files |= (1 << 13 if abi >= 2 else 0) | (1 << 14 if abi >= 3 else 0) | (1 << 15 if abi >= 5 else 0)
     fields = [files]
@@ -55,7 +55,9 @@ def _allow(handle: int, path: str) -> None:
     rights = EXECUTE | READ_FILE | (READ_DIR if os.path.isdir(path) else 0)
     rule = struct.pack("<Qi", rights, opened)
     try:
-        kernel.syscall(f"landlock rule {path}", _ADD_RULE, ctypes.c_int(handle), ctypes.c_int(1), rule, ctypes.c_uint32(0))
+        kernel.syscall(
+            f"landlock rule {path}", _ADD_RULE, ctypes.c_int(handle), ctypes.c_int(1), rule, ctypes.c_uint32(0)
+        )
     finally:
         os.close(opened)
 

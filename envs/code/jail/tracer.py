@@ -10,26 +10,34 @@ from typing import Any
 MOST_ENTRIES = 200
 LONGEST_TEXT = 40
 WIDEST_INT = 256  # bits
+_STORES = ("STORE_NAME", "STORE_GLOBAL")
 
 
 class Tracer:
-    """Follows one module-level code object. ``entries`` holds ``name=value`` per executed store of an int, bool or str."""
+    """Follows one module-level code object. ``entries``: ``name=value`` per executed store of an int, bool or str."""
 
-    def __init__(self, code: CodeType) -> None:
+    def __init__(self, code: CodeType, namespace: dict[str, Any]) -> None:
         self.entries: list[str] = []
         self._code = code
+        self._namespace = namespace
         self._pending: str | None = None
-        self._stores = {
-            step.offset: step.argval for step in dis.get_instructions(code) if step.opname in ("STORE_NAME", "STORE_GLOBAL")
-        }
+        self._stores = {step.offset: step.argval for step in dis.get_instructions(code) if step.opname in _STORES}
 
     def start(self) -> None:
         """Begin; only the program's own frame is followed, functions it calls run at full speed."""
-        sys.settrace(self._call)
+        if sys.version_info < (3, 12):
+            sys.settrace(self._call)
+            return
+        watch = sys.monitoring  # from 3.12 on settrace no longer reports every opcode reliably
+        watch.use_tool_id(watch.DEBUGGER_ID, "trace")
+        watch.register_callback(watch.DEBUGGER_ID, watch.events.INSTRUCTION, self._instruction)
+        watch.set_local_events(watch.DEBUGGER_ID, self._code, watch.events.INSTRUCTION)
 
     def stop(self) -> None:
         """End; the program may have ended it before."""
         sys.settrace(None)
+        if sys.version_info >= (3, 12) and sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID):
+            sys.monitoring.set_local_events(sys.monitoring.DEBUGGER_ID, self._code, 0)
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_code is not self._code:
@@ -38,12 +46,14 @@ class Tracer:
         return self._local
 
     def _local(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if self._pending is not None:
-            self._note(self._pending, frame.f_globals.get(self._pending))
-            self._pending = None
-        if event == "opcode" and len(self.entries) < MOST_ENTRIES:
-            self._pending = self._stores.get(frame.f_lasti)
+        self._instruction(self._code, frame.f_lasti if event == "opcode" else -1)
         return self._local
+
+    def _instruction(self, code: CodeType, offset: int) -> None:
+        """Called before each instruction: what the previous one stored is there now."""
+        if self._pending is not None:
+            self._note(self._pending, self._namespace.get(self._pending))
+        self._pending = self._stores.get(offset) if len(self.entries) < MOST_ENTRIES else None
 
     def _note(self, name: str, value: object) -> None:
         kind = type(value)  # exact types: a subclass would run its own code here

@@ -31,7 +31,7 @@ itertools json keyword locale math numbers operator os os.path pprint queue rand
 signal socket statistics string struct sys textwrap threading time timeit tokenize traceback types typing
 unicodedata warnings weakref zlib encodings.ascii encodings.latin_1 encodings.utf_8 encodings.utf_16 encodings.idna
 encodings.cp437 _strptime stringprep zipfile platform uuid hmac shlex fnmatch getpass sched symtable colorsys
-""".split()
+""".split()  # noqa: SIM905 - a literal would fill a page
 _PATIENCE_S = 1.0  # how often the keeper asks whether its starter still lives
 
 

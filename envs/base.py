@@ -1,0 +1,134 @@
+"""Environment: the Gymnasium contract over text, plus tasks, proposals, verification and snapshots.
+
+A new environment is one class with ``sample`` and ``step`` (and ``admit`` when a teacher may propose tasks).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+from numpy.random import Generator
+from pydantic import BaseModel, ConfigDict
+
+from sparring.scenarios.errors import ContractBroken, ScenarioError
+
+from .spaces import Unicode
+from .tools import Tool
+from .types import Refusal, Task
+
+
+class NoOptions(BaseModel):
+    """The options of a part that takes none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(gymnasium.Env[str, str]):
+    """A world of text. One instance plays one episode at a time; instances share nothing an episode can change.
+
+    ``step`` returns ``info["scores"]``: a list of ``Score`` for that action, one named ``verifier`` when the answer can
+    be verified. All chance comes from ``self.np_random`` or a generator handed in, never from global state.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    Config: ClassVar[type[BaseModel]] = NoOptions
+    parameters: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """Curriculum parameters and the values each may take."""
+    disclosures: ClassVar[tuple[str, ...]] = ()
+    """Names in ``Task.secret`` that a role's ``sees`` may ask for."""
+    junk: ClassVar[tuple[str, ...]] = (
+        "",
+        " ",
+        "0",
+        "1",
+        "yes",
+        "none",
+        "<answer></answer>",
+        "I am correct.",
+        "?" * 4000,
+    )
+    """Answers no verifier or rubric may reward, whatever the task."""
+    tools: ClassVar[tuple[Tool, ...]] = ()
+    row_fields: ClassVar[Mapping[str, type]] = {}
+    """Fields every row of a data file must have, checked before anything runs."""
+
+    def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:
+        """``config`` is this class's ``Config``, or a mapping it validates."""
+        super().__init__()
+        kind = type(self).Config
+        self.config: Any = config if isinstance(config, kind) else kind.model_validate(dict(config or {}))
+        self.observation_space = Unicode()
+        self.action_space = Unicode()
+        self.task: Task | None = None
+
+    # what an environment writes -------------------------------------------------------------------------------
+
+    def sample(self, parameters: Mapping[str, Any], rng: Generator) -> Task:
+        """A task with these parameters, from the environment's own generator."""
+        raise NotImplementedError(f"{type(self).__name__} has no task generator; name a task source in the scenario")
+
+    def begin(self, task: Task) -> str:
+        """Start an episode on ``task``; the first observation. ``self.task`` is already set."""
+        raise NotImplementedError(f"{type(self).__name__} must define begin(task) or its own reset")
+
+    def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task | Refusal:
+        """Turn what a role proposed into a task, or say why not. May be called from several threads at once."""
+        return Refusal("no_proposals", f"{type(self).__name__} does not take proposed tasks")
+
+    def task_from_row(self, row: Mapping[str, Any], where: str) -> Task:
+        """Turn a row of a data file into a task; raises ``ScenarioError`` beginning with ``where``, file and line."""
+        raise ScenarioError(f"{where}: {type(self).__name__} does not take tasks from a file")
+
+    def state(self) -> object:
+        """What ``snapshot`` keeps beside task and random state; ``NotImplemented`` when it cannot be kept."""
+        return NotImplemented
+
+    def set_state(self, state: Any) -> None:
+        """Undo to a value ``state`` gave."""
+        raise NotImplementedError(f"{type(self).__name__} cannot snapshot")
+
+    # what everyone gets ---------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode on ``options["task"]``, or on one sampled with ``options["parameters"]``.
+
+        Raises ``ContractBroken`` for a task of another environment.
+        """
+        super().reset(seed=seed)
+        given = dict(options or {})
+        task = given.get("task")
+        if task is None:
+            parameters = {name: values[0] for name, values in self.parameters.items()}
+            task = self.sample({**parameters, **given.get("parameters", {})}, self.np_random)
+        if not isinstance(task, Task):
+            raise ContractBroken(f"options['task'] is a {type(task).__name__}; reset takes a sparring.envs.types.Task")
+        self.task = task
+        return self.begin(task), {"task": task}
+
+    @property
+    def can_snapshot(self) -> bool:
+        """Whether ``snapshot`` and ``restore`` work, so that an episode can branch here."""
+        return self.state() is not NotImplemented
+
+    def snapshot(self) -> object:
+        """This moment of the episode, random state included; an opaque value for ``restore``."""
+        kept = self.state()
+        if kept is NotImplemented:
+            raise NotImplementedError(f"{type(self).__name__} cannot snapshot; ask can_snapshot first")
+        return self.task, copy.deepcopy(kept), copy.deepcopy(self.np_random.bit_generator.state)
+
+    def restore(self, snapshot: object) -> None:
+        """Go back to a moment ``snapshot`` kept, of this or of another instance of the same class."""
+        if not (isinstance(snapshot, tuple) and len(snapshot) == 3):
+            raise ContractBroken(f"{type(self).__name__}.restore takes what snapshot() returned, got {snapshot!r:.60}")
+        self.task, kept, random_state = snapshot
+        self.set_state(copy.deepcopy(kept))
+        self.np_random.bit_generator.state = copy.deepcopy(random_state)
+
+    def junk_answers(self, task: Task) -> tuple[str, ...]:
+        """Constant, empty, junk, prompt-echo and overlong answers for the audit of verifiers and rubrics."""
+        shown = "\n".join(str(value) for value in task.payload.values())
+        return (*self.junk, shown, shown * 50)
