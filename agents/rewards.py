@@ -17,7 +17,7 @@ from .conditions import RIGHT_AT, VERIFIER, outcome
 from .role import RUBRIC, Role
 from .rubric import mark
 
-FAULTS = ("sandbox_error",)  # refusals that say nothing about the proposal; an environment's ``faults`` replaces them
+FAULTS = ("sandbox",)  # refusals that say nothing about the proposal; an environment's own ``faults`` replace them
 
 
 @dataclass(frozen=True)

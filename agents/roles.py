@@ -53,9 +53,9 @@ class Solver(Role):
     default_prompt = "full/solver"
 
     def parse(self, text: str) -> Parsed:
-        """``value`` is the answer, ``None`` without a closed tag."""
+        """``value`` is the answer, ``None`` without a closed tag; an empty answer is none."""
         answer = tagged(text, "answer")
-        return Parsed(self.contract, answer, "no answer" if answer is None else None)
+        return Parsed(self.contract, answer, None if answer else "no answer")
 
 
 @roles("critic")

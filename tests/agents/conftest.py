@@ -21,7 +21,7 @@ from sparring.envs.base import Environment
 from sparring.envs.types import Episode, Parsed, Refusal, Score, Task, Turn
 from sparring.scenarios.schema import GraphSpec, RoleSpec, Sampling
 
-PRESET = {
+PRESET: dict[str, dict[str, Any]] = {
     "teacher": {"prompt": "brief/teacher", "reward": ["learnability"]},
     "solver": {"prompt": "brief/solver", "reward": {"verifier": 1.0, "rubric": 0.3}},
     "critic": {"prompt": "brief/critic", "reward": {"verdict": 1.0, "revision_gain": 0.5}},
@@ -114,6 +114,12 @@ def world() -> type[World]:
 def table(tmp_path: Path) -> Table:
     """Players at a fresh table."""
     return Table(World, tmp_path)
+
+
+@pytest.fixture
+def new_table() -> type[Table]:
+    """The table's class, for tests that need more than one."""
+    return Table
 
 
 @pytest.fixture

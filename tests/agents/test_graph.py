@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sparring.agents.engine import ByteRenderer, Request
 from sparring.agents.graph import build_graph, play
 from sparring.agents.presets import propose_solve_critique_revise, solve, solve_critique_revise
 from sparring.agents.settle import settle
 from sparring.agents.stage import Pool
-from sparring.envs.types import Ending, Episode, Refusal, Task, Turn
+from sparring.agents.templates import load_prompt
+from sparring.envs.types import Ending, Refusal, Task
 from sparring.scenarios.errors import ScenarioError, UnknownPart
 from sparring.scenarios.schema import GraphSpec
 
@@ -23,7 +25,7 @@ def script(prompt: str, request: Request) -> str:
     return {"teacher": "print(12)", "critic": "<verdict>wrong</verdict>"}.get(request.tag, "2 answer is 12")
 
 
-def at(episode: Episode, node: str) -> list[Turn]:
+def at(episode: Any, node: str) -> list[Any]:
     return [turn for turn in episode.turns if turn.node == node]
 
 
@@ -45,12 +47,18 @@ def test_a_role_continues_its_own_conversation_on_a_branch(table: Any) -> None:
     for turn in at(episode, "revise"):
         attempt = episode.turns[turn.follows]
         assert attempt.node == "solve" and attempt in episode.ancestors(turn.parent)
-        assert turn.context.text.endswith("<|user|>Critic: <verdict>wrong</verdict>\nAnswer again.<|end|><|assistant|>")
+        asked = load_prompt("brief/revise").render({"said": {"critic": "<verdict>wrong</verdict>"}})
+        assert turn.context.text == f"<|user|>{asked}<|end|><|assistant|>"
 
 
 def test_the_engine_sees_contexts_and_samples_along_the_follows_chain(table: Any) -> None:
     seen: list[Request] = []
-    episode = table.play(propose_solve_critique_revise(), lambda p, r: (seen.append(r), script(p, r))[1])
+
+    def listening(prompt: str, request: Request) -> str:
+        seen.append(request)
+        return script(prompt, request)
+
+    episode = table.play(propose_solve_critique_revise(), listening)
     turn = at(episode, "revise")[0]
     first = episode.turns[turn.follows]
     prompt = first.context.token_ids + first.token_ids + turn.context.token_ids

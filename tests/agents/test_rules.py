@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.agents.rules import rule, rule_for, simple_regex
+from sparring.agents.rules import Check, rule, rule_for, simple_regex
 
 SAID = "<think>a=7\nb = 12\n</think><answer>12</answer>"
 
@@ -82,9 +82,7 @@ def test_no_rule_raises(criterion: str, said: str) -> None:
 
 def test_another_package_adds_a_rule_with_a_decorator() -> None:
     @rule("test_shouts", r"shouts")
-    def shouts(said: str) -> object:
-        from sparring.agents.rules import Check
-
+    def shouts(said: str) -> Check:
         return Check(said.isupper())
 
     found = rule_for("shouts")
