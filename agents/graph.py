@@ -16,6 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime as Run
 from langgraph.types import Command
+from langsmith import tracing_context
 
 from sparring.envs.types import Ending, Episode, Task, Turn
 from sparring.scenarios.errors import ScenarioError
@@ -140,11 +141,12 @@ async def play(
     ending, error = None, ""
     try:
         first = ROOT if task is None else (await _set(own, task)).index
-        await graph.compiled.ainvoke(
-            {"inbox": {graph.spec.start: [first]}, "done": {}},
-            {"recursion_limit": graph.longest + 2},
-            context=own,
-        )
+        with tracing_context(enabled=False):  # nothing leaves the machine, whatever LANGSMITH_TRACING says
+            await graph.compiled.ainvoke(
+                {"inbox": {graph.spec.start: [first]}, "done": {}},
+                {"recursion_limit": graph.longest + 2},
+                context=own,
+            )
     except Exception as failure:  # the one border that turns our own failures into data
         ending, error = Ending.BROKE, f"{type(failure).__name__}: {failure} ({_where(failure)})"
     return book.freeze(ending, error, time.monotonic() - began)

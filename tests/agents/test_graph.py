@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langsmith.run_helpers import get_tracing_context
 
-from sparring.agents.engine import ByteRenderer, Request
+from sparring.agents.engine import ByteRenderer, Request, ScriptedEngine
 from sparring.agents.graph import build_graph, play
 from sparring.agents.presets import propose_solve_critique_revise, solve, solve_critique_revise
 from sparring.agents.settle import settle
@@ -184,7 +185,7 @@ def test_a_fifth_role_declared_in_yaml_is_played_and_rewarded(table: Any, preset
     episode = table.play(
         GraphSpec.model_validate(base), lambda p, r: "boo" if r.tag == "heckler" else script(p, r), roles
     )
-    settled = settle(episode, roles, table.world())
+    settled: Any = settle(episode, roles, table.world())
     comments = at(settled, "heckle")
     assert comments and all(settled.score(turn.index, "format").value == 1 for turn in comments)
     assert comments[0].context.text == "<|user|>Comment on this: seen 1<|end|><|assistant|>"
@@ -242,3 +243,32 @@ def test_no_special_token_of_a_role_reaches_another_as_control(table: Any) -> No
         if turn.context is not None:
             control = [token for token in turn.context.token_ids if token > 255]
             assert control in ([258, ByteRenderer.END, 259], [258, ByteRenderer.END, 259])
+
+
+def test_who_answers_first_changes_nothing(table: Any, preset: Any) -> None:
+    class Slow(ScriptedEngine):
+        late = ""
+
+        async def generate(self, requests: Any) -> Any:
+            await asyncio.sleep(0.02 if requests[0].tag == self.late else 0)
+            return await super().generate(requests)
+
+    episodes = []
+    for late in ("solver", "rubric_writer"):
+        runtime = table.runtime(script, table.roles(preset))
+        runtime.engines["policy"] = Slow(script)
+        runtime.engines["policy"].late = late
+        episodes.append(asyncio.run(play(build_graph(propose_solve_critique_revise()), runtime, {"depth": 2})))
+    assert episodes[0].turns == episodes[1].turns and episodes[0].rubrics == episodes[1].rubrics
+
+
+def test_nothing_is_traced_to_a_service(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    seen: list[object] = []
+
+    def script_that_looks(prompt: str, request: Request) -> str:
+        seen.append(get_tracing_context()["enabled"])
+        return script(prompt, request)
+
+    table.play(propose_solve_critique_revise(), script_that_looks)
+    assert set(seen) == {False}
