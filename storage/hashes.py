@@ -20,12 +20,21 @@ _CLOCKS = frozenset({"s", "ms", "seconds", "mb", "gb", "mib", "gib"})
 
 
 def sha(parts: Iterable[Any]) -> str:
-    """Hex SHA-256, 32 characters, over JSON lines of ``parts`` (nested lists of text, numbers and ``None``)."""
+    """Hex SHA-256, 32 characters, over JSON lines of ``parts``; the order of a mapping's keys does not matter."""
     hasher = hashlib.sha256()
     for part in parts:
-        line = json.dumps(part, ensure_ascii=False, separators=(",", ":")) + "\n"
+        line = json.dumps(_ordered(part), ensure_ascii=False, separators=(",", ":"), default=repr) + "\n"
         hasher.update(line.encode("utf-8", "surrogatepass"))
     return hasher.hexdigest()[:32]
+
+
+def _ordered(value: Any) -> Any:
+    """Mappings as lists sorted by their keys' text: a resumed run may hold equal state in another order."""
+    if isinstance(value, Mapping):
+        return {
+            "of": sorted(([str(key), _ordered(item)] for key, item in value.items()), key=lambda pair: str(pair[0]))
+        }
+    return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def is_clock(metric: str) -> bool:
