@@ -1,0 +1,59 @@
+# setup: everything for working on Sparring   demo: train, then list the runs   test: the suite
+# check: style, types, layers, README         docs: links and commands          clean: remove what these words made
+#
+# Needs python3 (3.11 or later), pip and git. Each word does its own set-up.
+#   make PYTHON=python3.12          another interpreter
+#   make TORCH='torch==2.12.1'      another torch (any requirement pip understands)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check docs clean
+
+PYTHON ?= python3
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# a folder called agents/ must not shadow another package's module of that name
+export PYTHONSAFEPATH := 1
+
+setup: .venv/dev.stamp
+	@echo "ready: $(BIN)/sparring --help"
+
+demo: .venv/demo.stamp
+	$(BIN)/sparring run code-output
+	$(BIN)/sparring runs
+
+test: .venv/dev.stamp
+	$(BIN)/pytest
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests tools
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/house
+	$(BIN)/python tools/readme_blocks.py README.md
+
+docs: .venv/dev.stamp
+	$(BIN)/python tools/check_docs.py
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and alone: under an exact version pip finds the small CPU build where one is offered,
+# while a plain range takes the newest, which may be gigabytes.
+.venv/torch.stamp: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install '$(TORCH)'
+	grep -v '^torch==' constraints.txt > .venv/constraints.txt
+	touch $@
+
+.venv/demo.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) install -c .venv/constraints.txt -e .
+	touch $@
+
+.venv/dev.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) install -c .venv/constraints.txt -e '.[dev]'
+	touch $@
