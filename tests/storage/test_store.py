@@ -177,7 +177,7 @@ def test_a_run_hash_ignores_clocks_and_sees_content() -> None:
             return queries.run_hash(store, "r1")
 
     plain = hashed()
-    assert hashed(curriculum_state=dict(reversed(sample_step(0, episodes=2).curriculum_state.items()))) == plain
+    assert hashed(curriculum_state=dict(list(sample_step(0, episodes=2).curriculum_state.items())[::-1])) == plain
     assert hashed(seconds=99.0, checkpoint=CheckpointRow("elsewhere", "sha", 5)) == plain
     assert hashed(metrics={**sample_step(0, episodes=2).metrics, "update_seconds": 7.0}) == plain
     for changed in (
