@@ -70,6 +70,10 @@ class Environment(gymnasium.Env[str, str]):
         """A task with these parameters, from the environment's own generator."""
         raise NotImplementedError(f"{type(self).__name__} has no task generator; name a task source in the scenario")
 
+    def held_out(self, parameters: Mapping[str, Any], rng: Generator) -> Task:
+        """A task for evaluation. Training refuses its key; an environment with a split of its own overrides this."""
+        return self.sample({**{name: values[0] for name, values in self.parameters.items()}, **parameters}, rng)
+
     def begin(self, task: Task) -> str:
         """Start an episode on ``task``; the first observation. ``self.task`` is already set."""
         raise NotImplementedError(f"{type(self).__name__} must define begin(task) or its own reset")
