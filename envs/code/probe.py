@@ -12,7 +12,7 @@ from .worker import Job, Report, Zygote
 
 # Each body runs inside the jail and raises when the attack is refused; "no error" means it worked.
 ATTACKS: dict[str, str] = {
-    "found_descriptor": "assert any(usable(number) for number in range(4, 256))",
+    "found_descriptor": "assert any(usable(number) for number in range(4, 4096))",
     "read_passwd": "open('/etc/passwd').read(1)",
     "read_through_proc": "open('/proc/self/root/etc/passwd').read(1)",
     "read_trainer_environment": "open('/proc/%d/environ' % TRAINER).read(1)",

@@ -124,6 +124,8 @@ class Sandbox:
 
         Never raises for what the program does; our own failures are tried again twice, then are ``SANDBOX_ERROR``.
         """
+        if not 0 <= variant < 1 << 32:
+            raise ValueError(f"variant is {variant}; it is a hash seed, 0 to 4294967295")
         job = _job(source, stdin, trace, limits or Limits(), variant)
         ran = self._once(job, variant)
         for _ in range(_RETRIES):

@@ -149,5 +149,5 @@ def test_a_row_that_runs_otherwise_is_named_when_it_is_read(tmp_path: Path, row:
 
 
 def test_a_missing_file_says_which(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="absent.jsonl: cannot be read"):
+    with pytest.raises(ScenarioError, match=r"absent\.jsonl: cannot be read"):
         JsonlSource({"path": tmp_path / "absent.jsonl"}, EchoEnvironment())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from numpy.random import default_rng
@@ -35,7 +36,7 @@ def test_programs_have_their_depth_the_shown_forms_and_small_values(depth: int) 
         assert len(lines) == depth == count_lines(solved.program)
         assert all(LINE.fullmatch(line) for line in lines) and last.startswith("print(")
         assert all(abs(int(entry.split("=")[1])) <= LARGEST for entry in [*solved.trace, f"x={solved.output}"])
-        assert all(one != two for one, two in zip(lines, lines[1:], strict=False))
+        assert all(one != two for one, two in pairwise(lines))
 
 
 def test_equal_generators_write_equal_programs() -> None:

@@ -53,7 +53,8 @@ ATTACKS = [
     Attack("infinite_sleep", "import time\nwhile True: time.sleep(100)", _ended_otherwise(Outcome.TIMEOUT)),
     Attack(
         "ignore_signals",
-        "import signal\nfor n in range(1, 64):\n  try: signal.signal(n, signal.SIG_IGN)\n  except (OSError, ValueError): pass\n"
+        "import signal\nfor n in range(1, 64):\n  try: signal.signal(n, signal.SIG_IGN)\n"
+        "  except (OSError, ValueError): pass\n"
         "while True: pass",
         _ended_otherwise(Outcome.TIMEOUT),
     ),

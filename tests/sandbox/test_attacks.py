@@ -16,7 +16,7 @@ from sparring.envs.code.sandbox import AUTO, Limits, Outcome, Sandbox
 from sparring.envs.code.worker import TIERS, Job, Zygote, ZygoteFailed
 
 sys.path.insert(0, str(Path(__file__).parent))
-from attacks import ATTACKS, Attack  # noqa: E402 - a sibling of this test, not of the package
+from attacks import ATTACKS, Attack  # a sibling of this test, not of the package
 
 QUICK = Limits(wall_s=0.8, cpu_s=1)
 

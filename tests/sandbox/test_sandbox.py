@@ -178,6 +178,49 @@ def test_an_interpreter_that_says_nothing_is_reported(monkeypatch: pytest.Monkey
         Zygote((), 0, python="/bin/false")
 
 
+def test_auto_takes_the_next_tier_when_one_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaky = tuple(name for name in worker.TIERS["namespaces"] if name != "seccomp")
+    monkeypatch.setitem(worker.TIERS, "namespaces", leaky)
+    with Sandbox("auto", workers=1) as chosen:
+        assert chosen.tier in ("landlock", "compute-only")
+
+
+def test_without_user_namespaces_auto_still_finds_a_tier() -> None:
+    source = "from sparring.envs.code.sandbox import Sandbox\ns = Sandbox(workers=1)\nprint(s.tier)\ns.close()"
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    command = ["unshare", "-Ur", "sh", "-c", forbid, "sh", sys.executable, "-c", source]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr or "cannot create" in done.stderr:
+        pytest.skip(f"namespaces cannot be forbidden here: {done.stderr.strip()}")
+    assert done.stdout.strip() in ("landlock", "compute-only"), done.stderr
+
+
+def test_a_trainer_with_many_open_files_hands_none_on() -> None:
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(400)]
+    try:
+        with Sandbox("auto", workers=1) as shared:
+            source = "import os\nfor n in range(2000):\n  try: os.fstat(n); print(n)\n  except OSError: pass"
+            assert shared.run(source).stdout.split() == ["0", "1", "2", "3"]
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_the_smallest_memory_limit_still_runs_a_program() -> None:
+    with Sandbox("auto", workers=1) as shared:
+        assert shared.run("print(1)", limits=Limits(memory_mb=64)).outcome is Outcome.OK
+
+
+def test_a_forked_copy_starts_its_own_zygotes() -> None:
+    source = (
+        "import os\nfrom sparring.envs.code.sandbox import Sandbox\ns = Sandbox(workers=1)\n"
+        "if os.fork() == 0:\n  print(s.run('print(2)').stdout.strip(), flush=True); s.close(); os._exit(0)\n"
+        "os.wait()\nprint(s.run('print(3)').stdout.strip(), s.restarts)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["2", "3", "0"]
+
+
 @pytest.mark.parametrize("wrong", [{"wall_s": 0}, {"memory_mb": 1}, {"output_bytes": -1}])
 def test_impossible_limits_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be positive"):

@@ -23,6 +23,7 @@ FAILED, MEMORY, MODULE, SYNTAX = 120, 121, 122, 123  # exit statuses; the reader
 READY = b"ready"
 _TRACE, _STATUS, _FIRST_FREE = 3, 4, 5
 _HIGH = 100
+_ANY_FILE = 1 << 16
 MOST_FILES = 256
 
 
@@ -62,7 +63,7 @@ def become(order: Order, layers: Layers, descriptors: list[int], status: int) ->
         if layers.landlock is not None:
             stage = "landlock"
             landlock.restrict(layers.landlock)
-        os.closerange(_FIRST_FREE, MOST_FILES)
+        os.closerange(_FIRST_FREE, _ANY_FILE)
         stage = "limits"
         _limit(order)
         _fresh_streams()

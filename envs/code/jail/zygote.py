@@ -32,12 +32,16 @@ signal socket statistics string struct sys textwrap threading time timeit tokeni
 unicodedata warnings weakref zlib encodings.ascii encodings.latin_1 encodings.utf_8 encodings.utf_16 encodings.idna
 encodings.cp437 _strptime stringprep zipfile platform uuid hmac shlex fnmatch getpass sched symtable colorsys
 """.split()  # noqa: SIM905 - a literal would fill a page
+_CONTROL = 3
 _PATIENCE_S = 1.0  # how often the keeper asks whether its starter still lives
 
 
 def main(settings_text: str, descriptor: int) -> NoReturn:
     """Set up the layers, say so on the control socket ``descriptor``, serve until it closes."""
-    control = socket.socket(fileno=descriptor)
+    if descriptor != _CONTROL:  # a low number, so that closing "all others" in a child closes this one for sure
+        os.dup2(descriptor, _CONTROL, inheritable=False)
+        os.close(descriptor)
+    control = socket.socket(fileno=_CONTROL)
     settings: dict[str, Any] = json.loads(settings_text)
     starter = os.getppid()
     try:
