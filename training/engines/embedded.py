@@ -1,0 +1,222 @@
+"""The embedded engine: continuous batching over slots, on the trainer's own tensors.
+
+Sequences own their generators, so what one samples does not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from sparring.agents.engine import Completion, Request
+from sparring.envs.types import Finish
+from sparring.scenarios.errors import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparring.training.policy import Policy
+
+
+class TransformersEngine:
+    """Samples from a Hugging Face model in this process, sharing the trainer's tensors (no copy, no sync).
+
+    Log-probs are nats of the whole distribution at the sampling temperature; the stop token is kept with its log-prob.
+    """
+
+    class Config(BaseModel):
+        """``slots``: sequences decoded at once."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        slots: int = Field(default=64, ge=1, le=1024)
+
+    name = "transformers"
+
+    def __init__(self, model: Any, stop_ids: Sequence[int], config: Config | None = None) -> None:
+        from .decode import Decoder
+
+        self.config = config or self.Config()
+        self.decoder = Decoder(model)
+        self.decoder.verify(1e-4 if self.decoder.dtype.itemsize == 4 else 0.25)
+        self.stop_ids = frozenset(stop_ids)
+        self.policy_version = 0
+        self.sampled_tokens = 0
+
+    @classmethod
+    def serve(cls, config: Config, policy: Policy) -> TransformersEngine:
+        """The engine for the shared policy."""
+        return cls(policy.model, policy.renderer.stop_ids, config)
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion per request, in order."""
+        return self.sample(requests)
+
+    def sample(self, requests: Sequence[Request]) -> list[Completion]:
+        """The same without awaiting: decode until every request has stopped or spent its budget."""
+        import torch
+
+        if not requests:
+            return []
+        longest = max(len(request.prompt_ids) + request.sampling.max_tokens for request in requests)
+        if longest > self.decoder.max_length:
+            raise EngineError(
+                f"a prompt plus its budget is {longest} tokens; the model reads {self.decoder.max_length}. "
+                "Lower sampling.max_tokens or shorten the prompt"
+            )
+        with torch.inference_mode():
+            batch = _Batch(self, requests, longest)
+            while batch.live or batch.waiting:
+                batch.admit()
+                batch.advance()
+        self.sampled_tokens += sum(len(done.token_ids) for done in batch.done.values())
+        return [batch.done[index] for index in range(len(requests))]
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One request while it is being decoded."""
+
+    index: int
+    limit: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class _Batch:
+    """The slots of one ``sample`` call. Row s of every tensor belongs to ``live[s]``; a free row idles at position 0."""
+
+    def __init__(self, engine: TransformersEngine, requests: Sequence[Request], longest: int) -> None:
+        import torch
+
+        from .decode import Cache
+
+        self.engine, self.requests = engine, requests
+        self.waiting = deque(range(len(requests)))
+        self.live: dict[int, _Sequence] = {}
+        self.done: dict[int, Completion] = {}
+        width, device = min(engine.config.slots, len(requests)), engine.decoder.device
+        budget = max(request.sampling.max_tokens for request in requests)
+        self.width = width
+        self.free = list(range(width))
+        self.cache = Cache(engine.decoder, width, longest)
+        self.last_S = torch.zeros(width, dtype=torch.long, device=device)
+        self.position_S = torch.zeros(width, dtype=torch.long, device=device)
+        self.drawn_S = torch.zeros(width, dtype=torch.long, device=device)
+        self.temperature_S = torch.ones(width, device=device)
+        self.uniform_ST = torch.zeros((width, budget), dtype=torch.float64, device=device)
+
+    def admit(self) -> None:
+        """Fill free slots once an eighth of them is free; siblings with one prompt share its prefill."""
+        import torch
+
+        if not self.waiting or len(self.free) < max(1, self.width // 8):
+            return
+        chosen = [self.waiting.popleft() for _ in range(min(len(self.free), len(self.waiting)))]
+        slots, self.free = self.free[: len(chosen)], self.free[len(chosen) :]
+        unique = {prompt: row for row, prompt in enumerate(dict.fromkeys(self._prompt(index) for index in chosen))}
+        device = self.engine.decoder.device
+        lengths = torch.tensor([len(prompt) for prompt in unique])
+        ids = torch.zeros((len(unique), int(lengths.max())), dtype=torch.long)
+        for prompt, row in unique.items():
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        logits, fresh = self.engine.decoder.prefill(ids.to(device), lengths.to(device))
+        row_S = torch.tensor([unique[self._prompt(index)] for index in chosen], device=device)
+        slot_S = torch.tensor(slots, device=device)
+        self.cache.copy_from(fresh, row_S, slot_S)
+        self.position_S[slot_S] = lengths.to(device)[row_S]
+        self._seat(chosen, slots)
+        self._draw(logits[row_S], slot_S)
+
+    def _prompt(self, index: int) -> tuple[int, ...]:
+        return self.requests[index].prompt_ids
+
+    def _seat(self, chosen: list[int], slots: list[int]) -> None:
+        """Give each slot its request: temperature, and every uniform it will ever draw, from its own generator."""
+        import torch
+
+        for slot, index in zip(slots, chosen, strict=True):
+            request = self.requests[index]
+            limit = request.sampling.max_tokens
+            own = np.random.Generator(np.random.Philox(request.seed))
+            self.live[slot] = _Sequence(index, limit)
+            self.uniform_ST[slot, :limit] = torch.from_numpy(own.random(limit))
+            self.temperature_S[slot] = request.sampling.temperature
+            self.drawn_S[slot] = 0
+
+    def advance(self) -> None:
+        """One token for every live slot."""
+        if not self.live:
+            return
+        longest = int(self.position_S.max()) + 1
+        logits = self.engine.decoder.step(self.last_S, self.position_S, self.cache, longest)
+        self.position_S += 1
+        self._draw(logits, None)
+
+    def _draw(self, logits_SV: Tensor, slot_S: Tensor | None) -> None:
+        """Sample one token for these slots (all when ``None``) from their own uniforms, then retire the finished."""
+        import torch
+
+        where_S = torch.arange(self.width, device=logits_SV.device) if slot_S is None else slot_S
+        drawn_S = self.drawn_S[where_S]
+        uniform_S = self.uniform_ST[where_S, drawn_S.clamp(max=self.uniform_ST.shape[1] - 1)]
+        token_S, logprob_S = choose(logits_SV, self.temperature_S[where_S], uniform_S)
+        self.last_S[where_S] = token_S
+        self.drawn_S[where_S] = drawn_S + 1
+        finished = []
+        for slot, token, logprob in zip(where_S.tolist(), token_S.tolist(), logprob_S.tolist(), strict=True):
+            sequence = self.live.get(slot)
+            if sequence is None:
+                continue
+            sequence.token_ids.append(token)
+            sequence.logprobs.append(logprob)
+            if token in self.engine.stop_ids or len(sequence.token_ids) >= sequence.limit:
+                finished.append(slot)
+        self._retire(finished)
+
+    def _retire(self, finished: list[int]) -> None:
+        for slot in finished:
+            sequence = self.live.pop(slot)
+            stopped = sequence.token_ids[-1] in self.engine.stop_ids
+            self.done[sequence.index] = Completion(
+                tuple(sequence.token_ids),
+                tuple(sequence.logprobs),
+                Finish.STOP if stopped else Finish.LENGTH,
+                self.engine.policy_version,
+                self.engine.name,
+            )
+            self.free.append(slot)
+        idle = [slot for slot in range(self.width) if slot not in self.live]
+        self.position_S[idle] = 0
+        if not self.waiting and self.live and len(self.live) <= self.width // 2:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Nothing waits and half the slots idle: go on with the live ones alone."""
+        import torch
+
+        slots = sorted(self.live)
+        keep = torch.tensor(slots, device=self.position_S.device)
+        self.cache.keep(keep)
+        for name in ("last_S", "position_S", "drawn_S", "temperature_S", "uniform_ST"):
+            setattr(self, name, getattr(self, name)[keep])
+        self.live = {row: self.live[slot] for row, slot in enumerate(slots)}
+        self.width, self.free = len(slots), []
+
+
+def choose(logits_SV: Tensor, temperature_S: Tensor, uniform_S: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens (S,) by inverse distribution function and their log-probs (S,) in nats; temperature 0 is greedy."""
+    import torch
+
+    greedy = temperature_S <= 0
+    scale = torch.where(greedy, torch.ones_like(temperature_S), temperature_S)
+    logprob_SV = torch.log_softmax(logits_SV.float() / scale[:, None], dim=-1)
+    mass_SV = logprob_SV.exp().cumsum(-1)
+    level_S = uniform_S.to(mass_SV.dtype).clamp(max=1 - 1e-7) * mass_SV[:, -1]
+    token_S = torch.searchsorted(mass_SV, level_S[:, None], right=True)[:, 0].clamp(max=logits_SV.shape[-1] - 1)
+    token_S = torch.where(greedy, logits_SV.argmax(-1), token_S)
+    return token_S, logprob_SV.gather(-1, token_S[:, None])[:, 0]

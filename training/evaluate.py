@@ -1,0 +1,122 @@
+"""Held-out accuracy: the scenario's own attempt nodes on tasks that training never sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from sparring.agents.conditions import VERIFIER, outcome
+from sparring.agents.graph import RoleGraph, build_graph, play
+from sparring.agents.stage import Runtime
+from sparring.envs.types import Episode, Task
+from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.schema import Edge, EvaluationSpec, GraphSpec, RoleSpec
+from sparring.storage.records import EvaluationRow
+
+from .gate import Gate
+
+
+def attempt_graph(spec: GraphSpec, samples: int) -> GraphSpec:
+    """The part of a graph that answers a task: its first role node whose turn the environment steps, and that step.
+
+    Raises ``ScenarioError`` when no role's turn is ever acted out: there is no accuracy to measure.
+    """
+    for source, target, _ in spec.arrows():
+        if target in spec.nodes and spec.nodes[target].do == "step" and spec.nodes[source].role is not None:
+            answering = spec.nodes[source].model_copy(update={"samples": samples, "pick": "all", "at_most": None})
+            edge = Edge.model_validate({"from": source, "to": [target]})
+            return GraphSpec(nodes={source: answering, target: spec.nodes[target]}, edges=(edge,), start=source)
+    raise ScenarioError("evaluation: no role's turn leads to a `do: step` node in this graph; set evaluation.every: 0")
+
+
+def samples_needed(metrics: Sequence[str]) -> int:
+    """Attempts per task: the largest k of ``pass@k``.
+
+    >>> samples_needed(["accuracy", "pass@4"])
+    4
+    """
+    return max((int(name.removeprefix("pass@")) for name in metrics if name.startswith("pass@")), default=1)
+
+
+def pass_at(k: int, right: Sequence[bool]) -> float:
+    """Unbiased chance that one of k attempts drawn from these is right: 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374).
+
+    >>> pass_at(1, [True, False])
+    0.5
+    """
+    n, wrong = len(right), len(right) - sum(right)
+    return 1.0 - math.comb(wrong, k) / math.comb(n, k)
+
+
+@dataclass
+class Evaluation:
+    """Plays the attempt graph on ``tasks`` and reports every metric overall and per arm."""
+
+    graph: RoleGraph
+    runtime: Runtime
+    gate: Gate
+    spec: EvaluationSpec
+    tasks: Sequence[tuple[str, Task]]
+    seed: int
+
+    async def measure(self, step: int, temperature: float | None = None) -> tuple[EvaluationRow, ...]:
+        """Every metric at ``temperature`` (the scenario's when absent). The same draws at every step of a run."""
+        heat = self.spec.temperature if temperature is None else temperature
+        runtime = dataclasses.replace(
+            self.runtime,
+            seed=(self.seed, "evaluation"),
+            work=self.gate.work,
+            roles={name: _at(role, heat) for name, role in self.runtime.roles.items()},
+        )
+        starts = [
+            partial(play, self.graph, runtime, task=task, index=index) for index, (_, task) in enumerate(self.tasks)
+        ]
+        episodes = await self.gate.play(starts)
+        by_arm: dict[str, list[list[bool]]] = {}
+        for (arm, _), episode in zip(self.tasks, episodes, strict=True):
+            by_arm.setdefault(arm, []).append(outcomes(episode))
+        every = [right for group in by_arm.values() for right in group]
+        scopes: list[tuple[Mapping[str, Any], list[list[bool]]]] = [({}, every)]
+        if len(by_arm) > 1:
+            scopes += [({"arm": arm}, group) for arm, group in by_arm.items()]
+        return tuple(
+            EvaluationRow(step, name, value, len(group), scope, heat)
+            for scope, group in scopes
+            for name, value in figures(group, self.spec.metrics).items()
+        )
+
+
+def outcomes(episode: Episode) -> list[bool]:
+    """Whether each attempt of an episode is right; one the verifier could not judge is left out."""
+    verdicts = (outcome(episode.score(turn.index, VERIFIER)) for turn in episode.turns)
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def figures(attempts: Sequence[Sequence[bool]], metrics: Sequence[str]) -> dict[str, float]:
+    """``accuracy`` (mean over all attempts) and ``pass@k`` over tasks that have at least k judged attempts."""
+    found = {}
+    for name in metrics:
+        if name == "accuracy":
+            values = [fmean(right) for right in attempts if right]
+        else:
+            k = int(name.removeprefix("pass@"))
+            values = [pass_at(k, right) for right in attempts if len(right) >= k]
+        if values:
+            found[name] = fmean(values)
+    return found
+
+
+def _at(role: Any, temperature: float) -> Any:
+    spec: RoleSpec = role.spec
+    cooled = spec.sampling.model_copy(update={"temperature": temperature})
+    return type(role)(role.name, spec.model_copy(update={"sampling": cooled}), role.folder)
+
+
+def evaluation_graph(spec: GraphSpec, metrics: Sequence[str]) -> RoleGraph:
+    """The compiled attempt graph with as many samples as the metrics need."""
+    return build_graph(attempt_graph(spec, samples_needed(metrics)))

@@ -1,0 +1,121 @@
+"""The gate between episodes and the two things that take time: the engine and environment work.
+
+Episodes await independently. In deterministic mode the gate lets results out in the order they were asked for, and only
+when nothing else can move, so batches, and with them every last bit, are the same in every run of the same seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sparring.agents.engine import Completion, Engine, Request
+
+T = TypeVar("T")
+SETTLE = 32  # turns of the event loop without a new request after which nothing else can move
+
+
+@dataclass
+class Gate:
+    """Hands requests to engines and work to threads. ``run`` must be awaited beside the episodes."""
+
+    workers: int = 2
+    deterministic: bool = True
+    _asked: list[tuple[Engine, Sequence[Request], asyncio.Future[Any]]] = field(default_factory=list)
+    _working: list[tuple[asyncio.Future[Any], asyncio.Future[Any]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="environment")
+        self._rung = asyncio.Event()
+
+    async def play(self, episodes: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Await all episodes (coroutine functions), in order of the list."""
+        tasks = [asyncio.ensure_future(episode()) for episode in episodes]
+        keeper = asyncio.ensure_future(self._keep())
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            keeper.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def work(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking environment work in a thread."""
+        loop = asyncio.get_running_loop()
+        inner: asyncio.Future[T] = loop.run_in_executor(self._threads, call, *arguments)
+        if not self.deterministic:
+            return await inner
+        outer: asyncio.Future[T] = loop.create_future()
+        self._working.append((inner, outer))
+        self._rung.set()
+        return await outer
+
+    def engine(self, engine: Engine) -> Engine:
+        """``engine`` behind the gate: requests of all waiting episodes are decoded together."""
+        return _Gated(self, engine)
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self, engine: Engine, requests: Sequence[Request]) -> list[Completion]:
+        answer: asyncio.Future[list[Completion]] = asyncio.get_running_loop().create_future()
+        self._asked.append((engine, requests, answer))
+        self._rung.set()
+        return await answer
+
+    async def _keep(self) -> None:
+        """Wait until all is still; let finished work out, else decode what was asked for; again."""
+        while True:
+            await self._still()
+            if self._working and (self.deterministic or not self._asked):
+                await self._release_work()
+            elif self._asked:
+                await self._release_answers()
+
+    async def _still(self) -> None:
+        if not (self._asked or self._working):
+            self._rung.clear()
+            await self._rung.wait()
+        quiet, seen = 0, (0, 0)
+        while quiet < SETTLE:
+            await asyncio.sleep(0)
+            now = (len(self._asked), len(self._working))
+            quiet, seen = (quiet + 1, seen) if now == seen else (0, now)
+
+    async def _release_work(self) -> None:
+        jobs, self._working = self._working, []
+        await asyncio.wait([inner for inner, _ in jobs])
+        for inner, outer in jobs:
+            error = inner.exception()
+            if outer.cancelled():
+                continue
+            if error is not None:
+                outer.set_exception(error)
+            else:
+                outer.set_result(inner.result())
+
+    async def _release_answers(self) -> None:
+        asked, self._asked = self._asked, []
+        for engine in dict.fromkeys(engine for engine, _, _ in asked):
+            mine = [(requests, answer) for asker, requests, answer in asked if asker is engine]
+            try:
+                done = await engine.generate([request for requests, _ in mine for request in requests])
+            except Exception as error:  # the border: every waiting episode records it and ends as broken
+                for _, answer in mine:
+                    answer.set_exception(error)
+                continue
+            for requests, answer in mine:
+                answer.set_result(done[: len(requests)])
+                done = done[len(requests) :]
+
+
+class _Gated:
+    def __init__(self, gate: Gate, engine: Engine) -> None:
+        self.gate, self.inner = gate, engine
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        return await self.gate._ask(self.inner, requests)

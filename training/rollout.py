@@ -1,0 +1,81 @@
+"""From curriculum picks to episodes: all of a step's episodes are played side by side through the gate, then settled.
+
+A broken episode is data; the run stops only when their share passes ``rollout.max_broken``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sparring.agents.graph import RoleGraph, play
+from sparring.agents.settle import settle
+from sparring.agents.stage import Runtime
+from sparring.envs.types import Ending, Episode, Pick, Refusal, Task
+from sparring.scenarios.errors import TrainingStopped
+from sparring.scenarios.seeds import derive
+
+from .gate import Gate
+
+Source = Callable[[dict[str, Any], np.random.Generator], Task]
+
+
+@dataclass
+class Novelty:
+    """Refuses a task whose key was met before in the run, or is reserved for evaluation."""
+
+    seen: set[str] = field(default_factory=set)
+    reserved: frozenset[str] = frozenset()
+
+    def __call__(self, task: Task) -> Refusal | None:
+        """A refusal, or ``None`` after remembering the task."""
+        if task.key in self.reserved:
+            return Refusal("reserved", "this task is held out for evaluation")
+        if task.key in self.seen:
+            return Refusal("duplicate", "this task was set before in this run")
+        self.seen.add(task.key)
+        return None
+
+
+@dataclass
+class Rollout:
+    """Plays a step. ``source`` gives the task when the graph does not propose one."""
+
+    graph: RoleGraph
+    runtime: Runtime
+    gate: Gate
+    seed: int
+    max_broken: float
+    source: Source | None = None
+
+    async def play(self, picks: Sequence[Pick], step: int) -> list[Episode]:
+        """One settled episode per pick count, in order. Raises ``TrainingStopped`` when too many broke."""
+        plan = [(at, pick) for at, pick in enumerate(picks) for _ in range(pick.count)]
+        runtime = dataclasses.replace(self.runtime, seed=(self.seed, step), work=self.gate.work)
+        starts = [
+            partial(self._episode, runtime, pick, at, index, step) for index, (at, pick) in enumerate(plan)
+        ]
+        played: list[Episode] = await self.gate.play(starts)
+        self._check(played, step)
+        with runtime.environments.lend() as environment:
+            return [settle(episode, runtime.roles, environment) for episode in played]
+
+    async def _episode(self, runtime: Runtime, pick: Pick, at: int, index: int, step: int) -> Episode:
+        task = None
+        if self.source is not None:
+            rng = np.random.Generator(np.random.Philox(derive(self.seed, step, "task", index)))
+            task = await runtime.work(self.source, dict(pick.parameters), rng)
+        return await play(self.graph, runtime, pick.parameters, task=task, index=index, pick=at)
+
+    def _check(self, episodes: Sequence[Episode], step: int) -> None:
+        broken = [episode for episode in episodes if episode.ending is Ending.BROKE]
+        if len(broken) > self.max_broken * len(episodes):
+            raise TrainingStopped(
+                f"step {step}: {len(broken)} of {len(episodes)} episodes broke (rollout.max_broken is "
+                f"{self.max_broken}); the first said: {broken[0].error}"
+            )

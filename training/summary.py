@@ -1,0 +1,85 @@
+"""What a step's episodes say in a few numbers: for the live view, the step's metrics and the evaluation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+
+from sparring.agents.conditions import VERIFIER, outcome
+from sparring.agents.rewards import judged
+from sparring.envs.types import Ending, Episode, Turn, Validity
+
+Figures = dict[str, float | None]
+
+
+def summarise(episodes: Sequence[Episode]) -> Figures:
+    """Flat figures of a step.
+
+    ``score/ROLE/NAME`` is the mean of valued scores, ``invalid/NAME`` how many were not usable, ``accepted`` the share
+    of proposals that became tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts
+    that are right, and ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's verdict is true.
+    """
+    figures: Figures = {"episodes": float(len(episodes))}
+    figures["broken"] = float(sum(episode.ending is Ending.BROKE for episode in episodes))
+    figures["turns"] = float(sum(bool(turn.token_ids) for _, turn in _turns(episodes)))
+    figures["tokens"] = float(sum(len(turn.token_ids) for _, turn in _turns(episodes)))
+    return figures | _scores(episodes) | _proposals(episodes) | _first(episodes) | _balanced(episodes)
+
+
+def _turns(episodes: Sequence[Episode]) -> Iterator[tuple[Episode, Turn]]:
+    return ((episode, turn) for episode in episodes for turn in episode.turns)
+
+
+def _scores(episodes: Sequence[Episode]) -> Figures:
+    valued: defaultdict[str, list[float]] = defaultdict(list)
+    invalid: defaultdict[str, int] = defaultdict(int)
+    for episode, turn in _turns(episodes):
+        for score in episode.scores.get(turn.index, ()):
+            if score.validity is Validity.VALUED and score.value is not None:
+                valued[f"score/{turn.author}/{score.name}"].append(score.value)
+            elif score.validity is Validity.INVALID:
+                invalid[f"invalid/{score.name}"] += 1
+    return {name: fmean(values) for name, values in valued.items()} | {
+        name: float(count) for name, count in invalid.items()
+    }
+
+
+def _proposals(episodes: Sequence[Episode]) -> Figures:
+    refused: defaultdict[str, int] = defaultdict(int)
+    admitted = 0
+    for episode, turn in _turns(episodes):
+        if turn.index in episode.refusals:
+            refused[f"refused/{episode.refusals[turn.index].reason}"] += 1
+        elif any(below.parent == turn.index and below.task != turn.task for below in episode.turns):
+            admitted += 1
+    total = admitted + sum(refused.values())
+    if not total:
+        return {}
+    return {"accepted": admitted / total} | {name: float(count) for name, count in refused.items()}
+
+
+def _first(episodes: Sequence[Episode]) -> Figures:
+    right = []
+    for episode, turn in _turns(episodes):
+        verdict = outcome(episode.score(turn.index, VERIFIER))
+        if verdict is not None and judged(episode, turn) is None:
+            right.append(verdict)
+    return {"first/right": fmean(right)} if right else {}
+
+
+def _balanced(episodes: Sequence[Episode]) -> Figures:
+    true_of: dict[str, Mapping[bool, list[bool]]] = {}
+    for episode, turn in _turns(episodes):
+        score = episode.score(turn.index, "verdict")
+        attempt = judged(episode, turn)
+        if score is None or score.value is None or attempt is None:
+            continue
+        side = outcome(episode.score(attempt.index, VERIFIER))
+        if side is not None:
+            true_of.setdefault(turn.author, {True: [], False: []})[side].append(score.value >= 1.0)
+    return {
+        f"balanced/{role}": fmean(fmean(side) for side in sides.values())
+        for role, sides in true_of.items()
+        if all(sides.values())
+    }
