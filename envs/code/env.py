@@ -90,6 +90,10 @@ class CodeEnvironment(Environment):
         solved = write_solved(int(wanted.get("depth", 1)), rng, wanted.pop("split", "train"))
         return self._task(solved.program, solved.output, solved.trace, wanted, "generator")
 
+    def held_out(self, parameters: Mapping[str, Any], rng: Generator) -> Task:
+        """A generated program of the held-out split."""
+        return super().held_out({**parameters, "split": "held_out"}, rng)
+
     def begin(self, task: Task) -> str:
         """The program."""
         self.used = 0
