@@ -30,7 +30,7 @@ test: .venv/dev.stamp
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests tools
+	$(BIN)/mypy --explicit-package-bases tests tools
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/house
 	$(BIN)/python tools/readme_blocks.py README.md

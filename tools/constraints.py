@@ -1,4 +1,6 @@
-"""Print the exact versions of everything `.[dev]` needs, as installed here: `python tools/constraints.py > constraints.txt`.
+"""Print the exact versions of everything `.[dev]` needs, as installed here.
+
+    python tools/constraints.py > constraints.txt
 
 Names and versions only: where packages come from is the installer's business, so a local version suffix is cut off.
 """

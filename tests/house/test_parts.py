@@ -1,0 +1,53 @@
+"""Every registered part can be imported, says what it is in one line, and takes no options when none are given."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from sparring.scenarios.load import load
+from sparring.scenarios.registry import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERY = [(kind, name) for kind, registry in PARTS.items() for name in registry.names()]
+NEEDS_OPTIONS = {("task_source", "jsonl"), ("curriculum", "sec"), ("engine", "vllm"), ("engine", "openai")}
+SCENARIOS = sorted((ROOT / "scenarios").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_part_loads_and_has_a_summary(kind: str, name: str) -> None:
+    assert PARTS[kind].get(name) is not None
+    assert 5 < len(PARTS[kind].summary(name)) <= 120
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_part_works_without_options_unless_it_needs_some(kind: str, name: str) -> None:
+    config = getattr(PARTS[kind].get(name), "Config", None)
+    if config is None or (kind, name) in NEEDS_OPTIONS:
+        return
+    assert issubclass(config, BaseModel)
+    assert config.model_validate({}) is not None
+    with pytest.raises(ValueError, match="no_such_option"):
+        config.model_validate({"no_such_option": 1})
+
+
+def test_every_built_in_is_an_entry_point_that_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = {group.removeprefix("sparring."): points for group, points in project["entry-points"].items()}
+    assert set(groups) <= set(PARTS)
+    for kind, points in groups.items():
+        for name in points:
+            assert PARTS[kind].get(name) is not None
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_shipped_scenario_has_no_problems(path: Path) -> None:
+    assert load(path).graph_spec().nodes
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_shipped_scenario_is_found_by_its_name(path: Path) -> None:
+    assert load(path.stem).digest == load(path).digest
