@@ -92,12 +92,12 @@ def answer_is(said: str, value: str) -> Check:
 
 @rule("value_after_line", r"(?P<name>\w{1,40}) is (?P<value>.{1,80}) after line (?P<line>\d{1,4})")
 def value_after_line(said: str, name: str, value: str, line: str) -> Check:
-    """``NAME is X after line N``: line N of the working (the last think tag) says ``NAME=X``."""
+    """``NAME is X after line N``: line N of the working (the last think tag) says ``NAME=X`` or ``NAME=...=X``."""
     lines = (inside(said, "think") or "").strip("\n").splitlines()
     number = int(line)
     working = lines[number - 1].strip() if 1 <= number <= len(lines) else ""
-    left, equals, right = working.partition("=")
-    met = bool(equals) and left.strip() == name and right.strip() == value.strip()
+    left, equals, rest = working.partition("=")
+    met = bool(equals) and left.strip() == name and rest.rpartition("=")[2].strip() == value.strip()
     return Check(met, working if met else "")
 
 

@@ -7,9 +7,10 @@ nothing in particular. The policy so taught can play every role and is far from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.random import Generator
 
@@ -22,13 +23,14 @@ from sparring.envs.code.programs import Solved, write_solved
 class Habits:
     """Rates at which demonstrations show the better way; the rest shows the habit to unlearn."""
 
-    works: float = 0.30  # solver reasons line by line before answering
-    checks: float = 0.30  # critic reasons line by line before judging
+    works: float = 0.25  # solver reasons line by line before answering
+    checks: float = 0.25  # critic reasons line by line before judging
     sound: float = 0.80  # teacher writes a program that runs and has the depth asked for
     telling: float = 0.40  # a rubric criterion separates right from wrong
-    depths: tuple[int, ...] = (1, 2, 3, 4)
+    depths: tuple[int, ...] = (1, 2, 3, 4, 5)
 
 
+NAME = re.compile(r"\b[a-d]\b")
 GOOD = Habits(works=1.0, checks=1.0, sound=1.0, telling=1.0)
 
 Demonstration = tuple[str, list[Message]]
@@ -51,9 +53,50 @@ def _flip(rng: Generator, rate: float) -> bool:
     return bool(rng.random() < rate)
 
 
-def worked(solved: Solved) -> str:
+class Working(NamedTuple):
+    """A program worked by hand: one line per step, ``b=7+5=12``, the last one ending in what is printed."""
+
+    lines: tuple[str, ...]
+    output: str
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def work(program: str, slip: Callable[[int], int] = lambda value: value, at: int = -1) -> Working:
+    """Work a generated program line by line; at step ``at`` the value is taken for ``slip(value)``, and carried on.
+
+    >>> work("a=7\\nb=a+5\\nprint(b-a)").lines
+    ('a=7', 'b=7+5=12', '12-7=5')
+    """
+    values: dict[str, int] = {}
+    lines: list[str] = []
+
+    def worked_out(expression: str) -> tuple[str, int]:
+        filled = NAME.sub(lambda found: str(values[found[0]]), expression)
+        value: int = eval(filled, {"__builtins__": {}}, {"max": max, "min": min})  # text of our own generator
+        value = slip(value) if len(lines) == at else value
+        return (filled if filled == str(value) else f"{filled}={value}"), value
+
+    *steps, last = program.splitlines()
+    for step in steps:
+        if step.startswith("if "):
+            test, _, step = step.removeprefix("if ").partition(":")
+            if not eval(test, {"__builtins__": {}}, dict(values)):
+                continue
+        name, _, right = step.partition("=")
+        if name[-1] in "+-*":
+            name, right = name[:-1], f"{name[:-1]}{name[-1]}{right}"
+        shown, value = worked_out(right)
+        lines.append(f"{name}={shown}")
+        values[name] = value
+    shown, value = worked_out(last.removeprefix("print(").removesuffix(")"))
+    return Working((*lines, shown), str(value))
+
+
+def worked(working: Working) -> str:
     """An answer with its working."""
-    return f"<think>{_lines(solved.trace)}</think><answer>{solved.output}</answer>"
+    return f"<think>{working}</think><answer>{working.output}</answer>"
 
 
 def blurted(output: str) -> str:
@@ -61,31 +104,22 @@ def blurted(output: str) -> str:
     return f"<answer>{output}</answer>"
 
 
-def _lines(trace: tuple[str, ...]) -> str:
-    return "\n".join(trace)
-
-
 def attempt(solved: Solved, rng: Generator, right: bool) -> str:
-    """Somebody's answer, right or wrong, with or without working; a wrong working slips at one line and goes on."""
+    """Somebody's answer, right or wrong, with or without working; a wrong working slips once and goes on from there."""
     works = _flip(rng, 0.6)
     if right:
-        return worked(solved) if works else blurted(solved.output)
-    output = _near(solved.output, rng)
-    if not works:
-        return blurted(output)
-    trace = list(solved.trace)
-    if _flip(rng, 0.7):
-        at = int(rng.integers(len(trace)))
-        name, value = trace[at].split("=")
-        trace[at] = f"{name}={_near(value, rng)}"
-    return f"<think>{_lines(tuple(trace))}</think><answer>{output}</answer>"
+        return worked(work(solved.program)) if works else blurted(solved.output)
+    if works:
+        slipped = work(solved.program, lambda value: _near(value, rng), int(rng.integers(len(solved.trace) + 1)))
+        if slipped.output != solved.output:
+            return worked(slipped)
+    return blurted(str(_near(int(solved.output), rng)))
 
 
-def _near(number: str, rng: Generator) -> str:
+def _near(value: int, rng: Generator) -> int:
     """Another number, usually close by: the errors a solver makes."""
-    value = int(number)
     step = int(rng.integers(1, 4)) if _flip(rng, 0.6) else int(rng.integers(1, 30))
-    return str(value + step if _flip(rng, 0.5) else value - step)
+    return value + step if _flip(rng, 0.5) else value - step
 
 
 def _teacher(solved: Solved, rng: Generator, habits: Habits) -> list[Message]:
@@ -108,14 +142,14 @@ def _spoiled(program: str, rng: Generator) -> str:
 
 
 def _solver(solved: Solved, rng: Generator, habits: Habits) -> list[Message]:
-    said = worked(solved) if _flip(rng, habits.works) else blurted(solved.output)
+    said = worked(work(solved.program)) if _flip(rng, habits.works) else blurted(solved.output)
     return _exchange("solver", said, program=solved.program)
 
 
 def _critique(solved: Solved, right: bool, rng: Generator, habits: Habits) -> str:
     if _flip(rng, habits.checks):
         verdict = "right" if right else "wrong"
-        return f"<think>{_lines((*solved.trace, solved.output))}</think><verdict>{verdict}</verdict>"
+        return f"<think>{work(solved.program)}</think><verdict>{verdict}</verdict>"
     guess = "right" if _flip(rng, 0.6 if right else 0.4) else "wrong"
     return f"<verdict>{guess}</verdict>"
 
@@ -132,7 +166,7 @@ def _reviser(solved: Solved, rng: Generator, habits: Habits) -> list[Message]:
     first = attempt(solved, rng, right)
     critique = _critique(solved, right, rng, habits)
     if "wrong" in critique:
-        said = worked(solved) if _flip(rng, 0.5) else blurted(solved.output)
+        said = worked(work(solved.program)) if _flip(rng, 0.5) else blurted(solved.output)
     else:
         said = first if _flip(rng, 0.5) else blurted(_answer(first))
     opening = _exchange("solver", first, program=solved.program)

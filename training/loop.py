@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+
+import numpy as np
 
 from sparring.envs.types import Pick
 from sparring.scenarios.registry import advantages
 from sparring.scenarios.seeds import derive
 from sparring.storage.records import EvaluationRow, StepRecord
-
-import numpy as np
 
 from .credit import Credit, credit
 from .pack import pack
@@ -66,7 +66,7 @@ async def learn(
         session.baselines = dict(earned.baselines)
         _save(session, record, clock)
         spent += int(figures["tokens"] or 0)
-        watch(Told(step, settings.steps, figures, session.curriculum.weights(), record.evaluations, time.monotonic() - clock))
+        _tell(session, watch, step, figures, record.evaluations, clock)
         if stop() or _spent(session, began, spent):
             return "stopped" if step < settings.steps else "done"
     return "done"
@@ -88,8 +88,19 @@ async def _begin(session: Session, watch: Callable[[Told], None]) -> None:
     clock = time.monotonic()
     record = StepRecord(step=0, evaluations=await _measure(session, 0))
     _save(session, record, clock)
-    steps = session.scenario.training.steps
-    watch(Told(0, steps, {}, session.curriculum.weights(), record.evaluations, time.monotonic() - clock))
+    _tell(session, watch, 0, {}, record.evaluations, clock)
+
+
+def _tell(
+    session: Session,
+    watch: Callable[[Told], None],
+    step: int,
+    figures: Figures,
+    evaluations: tuple[EvaluationRow, ...],
+    clock: float,
+) -> None:
+    steps, weights = session.scenario.training.steps, session.curriculum.weights()
+    watch(Told(step, steps, figures, weights, evaluations, time.monotonic() - clock))
 
 
 async def _measure(session: Session, step: int) -> tuple[EvaluationRow, ...]:
@@ -100,12 +111,10 @@ async def _measure(session: Session, step: int) -> tuple[EvaluationRow, ...]:
 
 def _save(session: Session, record: StepRecord, clock: float) -> None:
     """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
-    import dataclasses
-
     step, every = record.step, session.scenario.training.checkpoint.every
     last = step == session.scenario.training.steps
     state = {"step": step, "optimizer_steps": session.trainer.steps}
-    whole = dataclasses.replace(
+    whole = replace(
         record,
         policy_version=step,
         weights_sha=session.trainer.weights_sha(),

@@ -62,7 +62,8 @@ def load_policy(spec: PolicySpec, base: Path) -> Policy:
     dtype = automatic if spec.dtype == "auto" else getattr(torch, spec.dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-        model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype).to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+        model = model.to(device)
     except (OSError, ValueError) as error:
         raise EngineError(f"policy.model {spec.model!r} cannot be loaded from {where}: {error}") from error
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None

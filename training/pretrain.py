@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Lesson:
     warmup: float = 0.01
     seed: int = 0
     clean: float = 0.85
-    habits: Habits = Habits()
+    habits: Habits = field(default_factory=Habits)
 
     def habits_at(self, progress: float) -> Habits:
         """The better ways alone for the first ``clean`` share, then the habits."""
@@ -95,7 +95,7 @@ def collate(examples: list[Example]) -> tuple[Tensor, Tensor]:
 
 
 def pretrain(lesson: Lesson, report: Callable[[int, float], None] = lambda done, loss: None) -> Any:
-    """Teach a fresh model; returns it in evaluation mode. ``report(examples done, loss in nats)`` is called per update."""
+    """Teach a fresh model and return it in evaluation mode; ``report(examples done, loss in nats)`` hears each update."""
     import torch
     from torch.nn import functional as F
 
@@ -112,7 +112,7 @@ def pretrain(lesson: Lesson, report: Callable[[int, float], None] = lambda done,
         logits = model.lm_head(hidden[:, :-1][spoken])
         loss = F.cross_entropy(logits, labels[:, 1:][spoken])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         done += len(examples)

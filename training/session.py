@@ -19,7 +19,6 @@ from sparring.envs.types import Task
 from sparring.scenarios.errors import EngineError, StoreError
 from sparring.scenarios.registry import (
     Registry,
-    advantages,
     curricula,
     engines,
     environments,
