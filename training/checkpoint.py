@@ -1,6 +1,6 @@
-"""Checkpoints that are whole or absent: written beside, synced, renamed; the newest one the database names is the truth.
+"""Checkpoints that are whole or absent: written beside, synced, renamed; the newest one the database names is true.
 
-A folder holds the model in the Hugging Face layout (``transformers`` loads it), the optimiser, and a manifest of hashes.
+A folder holds the model in the Hugging Face layout (``transformers`` loads it), the optimiser, a manifest of hashes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ def write(folder: Path, model: Any, tokenizer: Any, optimizer: Any, state: Mappi
             shutil.rmtree(folder)
         beside.rename(folder)
         _sync(folder.parent)
-    except OSError as error:
+    except Exception as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if not _disk_refused(error):
+            raise
         free = shutil.disk_usage(folder.parent).free if folder.parent.exists() else 0
         raise StorageFull(
-            f"cannot write checkpoint {folder}: {error.strerror or error}; {free} bytes are free. "
+            f"cannot write checkpoint {folder}: {getattr(error, 'strerror', None) or error}; {free} bytes are free. "
             "The last whole step is safe: free some space, then `sparring resume`"
         ) from error
     return CheckpointRow(str(folder), sha, sum(file.stat().st_size for file in folder.iterdir()))
@@ -75,6 +77,11 @@ def prune(root: Path, keep: set[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _disk_refused(error: Exception) -> bool:
+    # safetensors and tokenizers write from Rust and report a full disk as errors of their own
+    return isinstance(error, OSError) or "os error" in str(error) or "Os {" in str(error)
+
+
 def _fill(folder: Path, model: Any, tokenizer: Any, optimizer: Any, state: Mapping[str, Any]) -> None:
     from safetensors.torch import save_file
 
@@ -85,6 +92,8 @@ def _fill(folder: Path, model: Any, tokenizer: Any, optimizer: Any, state: Mappi
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     save_file(_flatten(optimizer), folder / "optimizer.safetensors")
     model.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)  # names every token that ends a turn
     tokenizer.save_pretrained(folder)
     (folder / "state.json").write_text(json.dumps(state, sort_keys=True))
 
@@ -95,6 +104,8 @@ def _flatten(optimizer: Any) -> dict[str, Any]:
     flat = {}
     for index, slots in optimizer.state_dict()["state"].items():
         for name, value in slots.items():
+            if value is None:  # plain SGD has a slot for momentum and nothing in it
+                continue
             flat[f"{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     return flat
 

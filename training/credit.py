@@ -138,32 +138,27 @@ class Credit:
 def relatives(episodes: Sequence[Episode], places: Sequence[Place]) -> dict[str, list[Place]]:
     """Partition turns of one node by their closest shared ancestor; whoever stays alone forms a group of one.
 
-    Siblings (one parent) come first; an only child is compared with its cousins under the nearest ancestor that has
-    two or more left, and a root turn with the roots of the same curriculum decision.
+    Siblings (one parent) are compared with each other; an only child climbs to the nearest ancestor under which others
+    are left. What is left at the root is compared within the same curriculum decision.
     """
-    level: dict[Place, int | None] = {place: episodes[place.episode].turns[place.turn].parent for place in places}
-    alone, groups = list(places), {}
-    while alone:
-        by_ancestor: defaultdict[str, list[Place]] = defaultdict(list)
-        for place in alone:
-            by_ancestor[_scope(episodes, place, level[place])].append(place)
-        alone = []
-        for scope, members in by_ancestor.items():
-            if len(members) > 1 or level[members[0]] is None:
-                groups[scope] = members
+    groups: dict[str, list[Place]] = {}
+    roots: defaultdict[str, list[Place]] = defaultdict(list)
+    by_episode: defaultdict[int, list[Place]] = defaultdict(list)
+    for place in places:
+        by_episode[place.episode].append(place)
+    for at, members in by_episode.items():
+        turns = episodes[at].turns
+        below: defaultdict[int | None, list[Place]] = defaultdict(list)
+        for place in members:
+            below[turns[place.turn].parent].append(place)
+        for ancestor in range(len(turns) - 1, -1, -1):  # children stand after their parent, so the deepest come first
+            found = below.pop(ancestor, [])
+            if len(found) > 1:
+                groups[f"episode {at} turn {ancestor}"] = found
             else:
-                alone += members
-        for place in alone:
-            ancestor = level[place]
-            assert ancestor is not None
-            level[place] = episodes[place.episode].turns[ancestor].parent
-    return groups
-
-
-def _scope(episodes: Sequence[Episode], place: Place, ancestor: int | None) -> str:
-    if ancestor is None:
-        return f"pick {episodes[place.episode].pick}"
-    return f"episode {place.episode} turn {ancestor}"
+                below[turns[ancestor].parent] += found
+        roots[f"pick {episodes[at].pick}"] += below[None]
+    return groups | {scope: found for scope, found in roots.items() if found}
 
 
 def credit(

@@ -1,4 +1,4 @@
-"""What is practised next: arms over task parameters, sampled at random or by a bandit fed from the trainer's advantages.
+"""What is practised next: arms over task parameters, drawn at random or by a bandit fed from the trainer's advantages.
 
 A curriculum proposes picks for a step, observes how much each arm's turns moved the policy, and keeps plain JSON state.
 """
@@ -29,7 +29,7 @@ class Curriculum(Protocol):
 
 
 class RandomArms:
-    """Every arm equally likely: the control of every curriculum. Without arms there is one, the environment's default."""
+    """Every arm equally likely: the control of every curriculum. Without arms there is one: the default task."""
 
     class Config(BaseModel):
         """``arms`` names parameters and the values each may take; an arm is one combination."""

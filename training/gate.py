@@ -33,10 +33,16 @@ class Gate:
 
     async def play(self, episodes: Sequence[Callable[[], Any]]) -> list[Any]:
         """Await all episodes (coroutine functions), in order of the list."""
+        self._asked, self._working, self._rung = [], [], asyncio.Event()
         tasks = [asyncio.ensure_future(episode()) for episode in episodes]
         keeper = asyncio.ensure_future(self._keep())
         try:
-            return list(await asyncio.gather(*tasks))
+            together: asyncio.Future[list[Any]] = asyncio.gather(*tasks)
+            both: list[asyncio.Future[Any]] = [together, keeper]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not together.done():
+                keeper.result()  # the gate itself failed: say so instead of waiting for it forever
+            return list(await together)
         finally:
             keeper.cancel()
             for task in tasks:
@@ -91,12 +97,7 @@ class Gate:
         await asyncio.wait([inner for inner, _ in jobs])
         for inner, outer in jobs:
             error = inner.exception()
-            if outer.cancelled():
-                continue
-            if error is not None:
-                outer.set_exception(error)
-            else:
-                outer.set_result(inner.result())
+            _answer(outer, None if error else inner.result(), error)
 
     async def _release_answers(self) -> None:
         asked, self._asked = self._asked, []
@@ -106,11 +107,20 @@ class Gate:
                 done = await engine.generate([request for requests, _ in mine for request in requests])
             except Exception as error:  # the border: every waiting episode records it and ends as broken
                 for _, answer in mine:
-                    answer.set_exception(error)
+                    _answer(answer, None, error)
                 continue
             for requests, answer in mine:
-                answer.set_result(done[: len(requests)])
+                _answer(answer, done[: len(requests)])
                 done = done[len(requests) :]
+
+
+def _answer(waiting: asyncio.Future[Any], value: Any, error: BaseException | None = None) -> None:
+    if waiting.done():
+        return  # cancelled: nobody waits any more
+    if error is not None:
+        waiting.set_exception(error)
+    else:
+        waiting.set_result(value)
 
 
 class _Gated:

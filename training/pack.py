@@ -23,8 +23,8 @@ UNKNOWN = float("nan")  # behaviour log-prob under a stripped prompt: the traine
 class Row:
     """One role's conversation as tokens. All lists have one entry per token of ``token_ids``.
 
-    ``coefficient_T`` is 0 on context and on tokens that another row trains; elsewhere role weight / role tokens, so that
-    the loss is the plain sum over all rows of coefficient x per-token loss.
+    ``coefficient_T`` is 0 on context and on tokens that another row trains; elsewhere role weight / role tokens, so
+    that the loss is the plain sum over all rows of coefficient x per-token loss.
     """
 
     role: str
@@ -35,10 +35,12 @@ class Row:
     temperature: float
 
     def __post_init__(self) -> None:
-        """All token-level lists must be as long as ``token_ids``."""
+        """Lists must be as long as ``token_ids``, and nothing predicts the first token, so it cannot be trained."""
         lengths = {len(self.coefficient_T), len(self.advantage_T), len(self.logprob_old_T), len(self.token_ids)}
         if len(lengths) > 1:
             raise ValueError(f"row of role {self.role!r}: token-level lists of lengths {sorted(lengths)}")
+        if self.coefficient_T[:1] not in ([], [0.0]):
+            raise ValueError(f"row of role {self.role!r}: its first token is trained, but was sampled after nothing")
 
 
 def pack(
@@ -69,9 +71,10 @@ def _episode_rows(
         if not leaf.token_ids or leaf.index in followed:
             continue
         chain = conversation(episode, leaf)
-        if any(turn.index in pulled for turn in chain):
-            sampling = roles[leaf.author].sampling
-            rows += _rows(chain, pulled, tokens_of, sampling.temperature)
+        while chain and chain[-1].index not in pulled:
+            chain.pop()  # nothing after the last trained turn is read
+        if chain:
+            rows.append(_row(chain, pulled, tokens_of, roles[leaf.author].sampling.temperature))
     return rows
 
 
@@ -83,28 +86,20 @@ def conversation(episode: Episode, leaf: Turn) -> list[Turn]:
     return chain[::-1]
 
 
-def _rows(
-    chain: list[Turn], pulled: dict[int, AdvantageRow], tokens_of: Mapping[str, int], temperature: float
-) -> list[Row]:
-    """One row for the chain as sampled; a turn trained under a stripped prompt gets a row of its own."""
-    rows = []
-    last = max(at for at, turn in enumerate(chain) if turn.index in pulled)
-    for cut in [at for at in range(last) if chain[at].train_context is not None] + [last]:
-        row = _row(chain[: cut + 1], pulled, tokens_of, temperature)
-        if row is not None:
-            rows.append(row)
-    return rows
-
-
 def _row(
     chain: list[Turn], pulled: dict[int, AdvantageRow], tokens_of: Mapping[str, int], temperature: float
-) -> Row | None:
+) -> Row:
+    """One conversation as it is trained: as sampled, except that a ``train_context`` stands in for its context.
+
+    From there on nothing was sampled in this context, so no behaviour log-prob is known.
+    """
     ids: list[int] = []
     coefficient: list[float] = []
     advantage: list[float] = []
     old: list[float] = []
-    stripped = any(turn.train_context is not None for turn in chain)
+    stripped = False
     for turn in chain:
+        stripped = stripped or turn.train_context is not None
         context = turn.train_context or turn.context
         heard = context.token_ids if context else ()
         credit = pulled.pop(turn.index, None)  # popped: a turn shared by several conversations is trained in the first
@@ -113,6 +108,4 @@ def _row(
         coefficient += [0.0] * len(heard) + [share] * len(turn.token_ids)
         advantage += [0.0] * len(heard) + [credit.value if credit else 0.0] * len(turn.token_ids)
         old += [0.0] * len(heard) + ([UNKNOWN] * len(turn.token_ids) if stripped else list(turn.logprobs))
-    if not any(coefficient):
-        return None
     return Row(chain[-1].author, ids, coefficient, advantage, old, temperature)

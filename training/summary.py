@@ -40,9 +40,8 @@ def _scores(episodes: Sequence[Episode]) -> Figures:
                 valued[f"score/{turn.author}/{score.name}"].append(score.value)
             elif score.validity is Validity.INVALID:
                 invalid[f"invalid/{score.name}"] += 1
-    return {name: fmean(values) for name, values in valued.items()} | {
-        name: float(count) for name, count in invalid.items()
-    }
+    figures: Figures = {name: fmean(values) for name, values in valued.items()}
+    return figures | {name: float(count) for name, count in invalid.items()}
 
 
 def _proposals(episodes: Sequence[Episode]) -> Figures:
@@ -56,7 +55,8 @@ def _proposals(episodes: Sequence[Episode]) -> Figures:
     total = admitted + sum(refused.values())
     if not total:
         return {}
-    return {"accepted": admitted / total} | {name: float(count) for name, count in refused.items()}
+    figures: Figures = {"accepted": admitted / total}
+    return figures | {name: float(count) for name, count in refused.items()}
 
 
 def _first(episodes: Sequence[Episode]) -> Figures:

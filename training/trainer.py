@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparring.scenarios.errors import TrainingStopped
 
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sparring.scenarios.schema import TrainingSpec
+    from sparring.scenarios.schema import OptimizerSpec, TrainingSpec
 
 
 @dataclass
 class Update:
-    """What one step did. ``gap`` is mean |log-prob of trainer - log-prob of engine| in nats, before the update."""
+    """What one step did. ``gap``, ``clipped`` and ``entropy`` are measured before the weights move.
+
+    ``gap`` is mean |log-prob of trainer - log-prob of engine| in nats, ``clipped`` the share of trained tokens where it
+    exceeds log 1.28, ``entropy`` the mean in nats of each role's next-token distributions.
+    """
 
     loss: float = 0.0
     grad_norm: float = 0.0
@@ -42,25 +47,39 @@ class Update:
         names = ("loss", "grad_norm", "lr", "tokens", "rows", "gap", "clipped")
         return flat | {f"train/{name}": float(getattr(self, name)) for name in names}
 
+    def describe(self, tokens: Sequence[Scored]) -> None:
+        """Fill in the means over all trained tokens."""
+        entropy_of: dict[str, list[float]] = {}
+        for token in tokens:
+            entropy_of.setdefault(token.role, []).append(token.entropy)
+        self.tokens = len(tokens)
+        self.gap = fmean(token.gap for token in tokens)
+        self.clipped = fmean(token.gap > math.log(1.28) for token in tokens)
+        self.entropy = {role: fmean(values) for role, values in sorted(entropy_of.items())}
+
+
+class Scored(NamedTuple):
+    """One trained token as the trainer sees it; ``gap`` and ``entropy`` in nats."""
+
+    role: str
+    gap: float
+    entropy: float
+
 
 class Trainer:
     """Owns the model's gradients and the optimiser."""
 
     def __init__(self, model: Any, spec: TrainingSpec, loss: Loss) -> None:
-        import torch
-
         self.model, self.spec, self.loss = model, spec, loss
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=spec.optimizer.lr,
-            betas=spec.optimizer.betas,
-            weight_decay=spec.optimizer.weight_decay,
-        )
+        self.optimizer = make_optimizer(self.parameters, spec.optimizer)
         self.steps = 0
 
     def step(self, rows: Sequence[Row]) -> Update:
-        """Train on ``rows`` once per epoch; no rows leaves the weights as they are. Raises when a loss is not finite."""
+        """Train on ``rows`` once per epoch; no rows leaves the weights as they are.
+
+        Raises ``TrainingStopped`` instead of applying a gradient that is not finite.
+        """
         update = Update(rows=len(rows))
         self.steps += 1
         update.lr = self._set_pace()
@@ -68,14 +87,13 @@ class Trainer:
             return update
         for epoch in range(self.spec.epochs):
             self.optimizer.zero_grad(set_to_none=True)
-            loss = 0.0
+            update.loss = 0.0
+            scored: list[Scored] = []
             for batch in micro_batches(rows, self.spec.micro_batch_tokens):
-                loss += self._accumulate(batch, update if epoch == 0 else Update())
-            update.loss = loss
+                update.loss += self._accumulate(batch, scored)
+            if epoch == 0:
+                update.describe(scored)
             update.grad_norm = self._apply()
-        update.gap, update.clipped = update.gap / max(1, update.tokens), update.clipped / max(1, update.tokens)
-        sizes = self._entropy_tokens
-        update.entropy = {role: total / max(1, sizes[role]) for role, total in update.entropy.items()}
         return update
 
     def weights_sha(self) -> str:
@@ -102,13 +120,14 @@ class Trainer:
         if not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
             raise TrainingStopped(
-                f"step {self.steps}: the gradient norm is {norm}; the weights were not touched. "
+                f"step {self.steps}: the gradient norm is {norm}; it was not applied. "
                 "Lower training.optimizer.lr or look at the step's rewards with `sparring why`"
             )
         self.optimizer.step()
         return norm
 
-    def _accumulate(self, batch: Sequence[Row], update: Update) -> float:
+    def _accumulate(self, batch: Sequence[Row], scored: list[Scored]) -> float:
+        """Add the gradient of these rows; appends what was scored and returns their share of the loss."""
         import torch
 
         tensors = collate(batch, self.parameters[0].device)
@@ -117,10 +136,7 @@ class Trainer:
         loss = (tensors.coefficient_N * self.loss(logprob_N, old_N, tensors.advantage_N)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         gap_N = (logprob_N.detach() - old_N).abs()
-        update.tokens += len(gap_N)
-        update.gap += float(gap_N.sum())
-        update.clipped += float((gap_N.exp() > 1.28).sum())
-        self._tally(batch, tensors, entropy_N, update)
+        scored += map(Scored, tensors.role_N, gap_N.tolist(), entropy_N.tolist())
         return float(loss.detach())
 
     def _score(self, tensors: Batch) -> tuple[Tensor, Tensor]:
@@ -141,14 +157,14 @@ class Trainer:
             entropy_N = -(all_NV.exp() * all_NV).sum(-1)
         return all_NV.gather(-1, target_N[:, None])[:, 0], entropy_N
 
-    def _tally(self, batch: Sequence[Row], tensors: Batch, entropy_N: Tensor, update: Update) -> None:
-        if update.tokens == len(entropy_N):
-            self._entropy_tokens: dict[str, int] = {}
-        for role in {row.role for row in batch}:
-            mine = [name == role for name in tensors.role_N]
-            total = float(entropy_N[[at for at, yes in enumerate(mine) if yes]].sum())
-            update.entropy[role] = update.entropy.get(role, 0.0) + total
-            self._entropy_tokens[role] = self._entropy_tokens.get(role, 0) + sum(mine)
+
+def make_optimizer(weights: Sequence[Tensor], spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """The optimiser a scenario names; ``betas`` are AdamW's."""
+    import torch
+
+    if spec.kind == "sgd":
+        return torch.optim.SGD(weights, lr=spec.lr, weight_decay=spec.weight_decay)
+    return torch.optim.AdamW(weights, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -180,24 +196,21 @@ def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[Row]]:
 def collate(rows: Sequence[Row], device: torch.device) -> Batch:
     """Rows to tensors, right-padded."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    width = max(len(row.token_ids) for row in rows)
+    def padded(values: Iterable[Sequence[float]], dtype: torch.dtype) -> Tensor:
+        return pad_sequence([torch.tensor(row, dtype=dtype) for row in values], batch_first=True).to(device)
 
-    def padded(values: list[list[float]], fill: float, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([[*row, *([fill] * (width - len(row)))] for row in values], dtype=dtype, device=device)
-
-    ids_BT = padded([[*map(float, row.token_ids)] for row in rows], 0, torch.long)
-    real_BT = padded([[1.0] * len(row.token_ids) for row in rows], 0, torch.long)
-    coefficient_BT = padded([row.coefficient_T for row in rows], 0.0, torch.float32)
+    coefficient_BT = padded((row.coefficient_T for row in rows), torch.float32)
     trained_BT = coefficient_BT != 0
-    counts = trained_BT.sum(1).tolist()
+    owners = [row for row, n in zip(rows, trained_BT.sum(1).tolist(), strict=True) for _ in range(n)]
     return Batch(
-        ids_BT,
-        real_BT,
+        padded((row.token_ids for row in rows), torch.long),
+        padded(([1] * len(row.token_ids) for row in rows), torch.long),
         trained_BT,
         coefficient_BT[trained_BT],
-        padded([row.advantage_T for row in rows], 0.0, torch.float32)[trained_BT],
-        padded([row.logprob_old_T for row in rows], 0.0, torch.float32)[trained_BT],
-        torch.tensor([row.temperature for row, n in zip(rows, counts, strict=True) for _ in range(n)], device=device),
-        [row.role for row, n in zip(rows, counts, strict=True) for _ in range(n)],
+        padded((row.advantage_T for row in rows), torch.float32)[trained_BT],
+        padded((row.logprob_old_T for row in rows), torch.float32)[trained_BT],
+        torch.tensor([row.temperature for row in owners], device=device),
+        [row.role for row in owners],
     )

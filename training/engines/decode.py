@@ -70,7 +70,7 @@ class Decoder:
         return weight.device
 
     def prefill(self, ids_ST: Tensor, lengths_S: Tensor) -> tuple[Tensor, Cache]:
-        """Read right-padded prompts (S, T) at once; returns logits (S, V) after each prompt's last token, and its cache."""
+        """Read right-padded prompts (S, T) at once; logits (S, V) after each prompt's last token, and the cache."""
         rows, width = ids_ST.shape
         cache = Cache(self, rows, width)
         positions_ST = torch.arange(width, device=ids_ST.device).expand(rows, width)
@@ -79,14 +79,14 @@ class Decoder:
         return self._logits(last), cache
 
     def step(self, ids_S: Tensor, positions_S: Tensor, cache: Cache, longest: int) -> Tensor:
-        """Append one token to every slot at its own position; ``longest`` bounds positions + 1. Returns logits (S, V)."""
+        """Append one token to every slot at its own position; ``longest`` bounds positions + 1. Logits (S, V)."""
         seen = torch.arange(longest, device=ids_S.device)[None, :] <= positions_S[:, None]
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=ids_S.device).masked_fill_(~seen, float("-inf"))
         hidden = self._blocks(ids_S[:, None], positions_S[:, None], cache, mask[:, None, None, :], longest)
         return self._logits(hidden[:, 0])
 
     def verify(self, tolerance: float = 1e-4) -> float:
-        """Largest log-prob gap to the model's own forward on a fixed input; raises ``EngineError`` above ``tolerance``."""
+        """Largest log-prob gap to the model's own forward on a probe; ``EngineError`` above ``tolerance``."""
         vocab = int(self.model.config.vocab_size)
         ids = (torch.arange(24, device=self.device) * 37 % min(vocab, 250)).view(2, 12)
         with torch.inference_mode():

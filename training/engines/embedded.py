@@ -62,12 +62,7 @@ class TransformersEngine:
 
         if not requests:
             return []
-        longest = max(len(request.prompt_ids) + request.sampling.max_tokens for request in requests)
-        if longest > self.decoder.max_length:
-            raise EngineError(
-                f"a prompt plus its budget is {longest} tokens; the model reads {self.decoder.max_length}. "
-                "Lower sampling.max_tokens or shorten the prompt"
-            )
+        longest = self._longest(requests)
         with torch.inference_mode():
             batch = _Batch(self, requests, longest)
             while batch.live or batch.waiting:
@@ -75,6 +70,26 @@ class TransformersEngine:
                 batch.advance()
         self.sampled_tokens += sum(len(done.token_ids) for done in batch.done.values())
         return [batch.done[index] for index in range(len(requests))]
+
+
+    def _longest(self, requests: Sequence[Request]) -> int:
+        """Tokens the longest request may grow to; raises ``EngineError`` for a request that cannot be served."""
+        for request in requests:
+            drawn = request.sampling
+            if (drawn.top_p, drawn.top_k, drawn.min_p) != (None, None, None):
+                raise EngineError(
+                    f"role {request.tag!r}: the embedded engine draws from the whole distribution; "
+                    "remove top_p, top_k and min_p from its sampling"
+                )
+            if not request.prompt_ids:
+                raise EngineError(f"role {request.tag!r}: its prompt holds no token, so there is nothing to go on from")
+        longest = max(len(request.prompt_ids) + request.sampling.max_tokens for request in requests)
+        if longest > self.decoder.max_length:
+            raise EngineError(
+                f"a prompt plus its budget is {longest} tokens; the model reads {self.decoder.max_length}. "
+                "Lower sampling.max_tokens or shorten the prompt"
+            )
+        return longest
 
 
 @dataclass(slots=True)
@@ -88,7 +103,7 @@ class _Sequence:
 
 
 class _Batch:
-    """The slots of one ``sample`` call. Row s of every tensor belongs to ``live[s]``; a free row idles at position 0."""
+    """The slots of one ``sample`` call. Row s of every tensor belongs to ``live[s]``; free rows idle at position 0."""
 
     def __init__(self, engine: TransformersEngine, requests: Sequence[Request], longest: int) -> None:
         import torch

@@ -37,7 +37,7 @@ class ChatRenderer:
     def extend(self, finish: Finish | None, messages: Sequence[Message]) -> Segment:
         """What follows a sampled turn, found as the template's difference against a stand-in conversation."""
         stand_in = [Message("user", "?"), Message("assistant", MARK)]
-        tail = self._template([*stand_in, *messages]).split(MARK)[-1]
+        tail = self._template([*stand_in, *messages]).partition(MARK)[2]
         end = self.tokenizer.decode([self._end_id()])
         if not tail.startswith(end):
             raise EngineError(f"the chat template does not end an assistant turn with {end!r}; found {tail[:20]!r}")
