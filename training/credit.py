@@ -152,13 +152,14 @@ def relatives(episodes: Sequence[Episode], places: Sequence[Place]) -> dict[str,
         for place in members:
             below[turns[place.turn].parent].append(place)
         for ancestor in range(len(turns) - 1, -1, -1):  # children stand after their parent, so the deepest come first
-            found = below.pop(ancestor, [])
-            if len(found) > 1:
-                groups[f"episode {at} turn {ancestor}"] = found
+            left = below.pop(ancestor, [])
+            if len(left) > 1:
+                groups[f"episode {at} turn {ancestor}"] = left
             else:
-                below[turns[ancestor].parent] += found
+                below[turns[ancestor].parent] += left
         roots[f"pick {episodes[at].pick}"] += below[None]
-    return groups | {scope: found for scope, found in roots.items() if found}
+    found = {scope: sorted(members) for scope, members in (groups | roots).items() if members}
+    return dict(sorted(found.items(), key=lambda item: item[1][0]))
 
 
 def credit(

@@ -43,10 +43,9 @@ class Decoder:
 
     def __init__(self, model: Any) -> None:
         config = model.config
-        if config.model_type not in FAMILIES or getattr(config, "use_sliding_window", False):
+        if config.model_type not in FAMILIES:
             raise EngineError(
-                f"the embedded engine cannot decode model type {config.model_type!r}; "
-                f"it covers {', '.join(FAMILIES)} without sliding windows"
+                f"the embedded engine cannot decode model type {config.model_type!r}; it covers {', '.join(FAMILIES)}"
             )
         self.model = model
         self.body = model.model
@@ -55,7 +54,8 @@ class Decoder:
         self.kv_heads: int = config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.eps: float = config.rms_norm_eps
-        self.max_length: int = config.max_position_embeddings
+        window = getattr(config, "sliding_window", None)  # up to its length, a window hides nothing
+        self.max_length: int = min(config.max_position_embeddings, window or config.max_position_embeddings)
 
     @property
     def dtype(self) -> torch.dtype:

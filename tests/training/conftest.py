@@ -1,0 +1,136 @@
+"""A policy of 64 numbers per token, rows and episodes made by hand: what the tests of ``training`` stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparring.envs.types import Ending, Episode, Score, Segment, Turn
+from sparring.training import tiny
+from sparring.training.engines.embedded import TransformersEngine
+from sparring.training.engines.render import ChatRenderer
+from sparring.training.pack import Row
+
+SMALL = tiny.SHAPE | {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are faster on one thread, and the machine may be shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_model(seed: int = 0) -> Any:
+    """A small Qwen3 whose next-token distributions are far from uniform and which ends a turn now and then."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "SHAPE", SMALL)
+        model: Any = tiny.build_model(seed).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(6.0)
+        model.model.embed_tokens.weight[tiny.SPECIALS.index(tiny.END) + 256] *= 3.0
+    return model
+
+
+@pytest.fixture
+def new_model() -> Callable[..., Any]:
+    """``new_model(seed)``: a fresh small model."""
+    return make_model
+
+
+@pytest.fixture
+def model() -> Any:
+    """A fresh small model."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def renderer() -> ChatRenderer:
+    """The built-in tokenizer's renderer."""
+    return ChatRenderer(tiny.build_tokenizer())
+
+
+@pytest.fixture
+def engine(model: Any, renderer: ChatRenderer) -> TransformersEngine:
+    """The embedded engine on ``model``."""
+    return TransformersEngine(model, renderer.stop_ids)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as a user would have it."""
+    where = tmp_path_factory.mktemp("policy")
+    make_model().save_pretrained(where)
+    tiny.build_tokenizer().save_pretrained(where)
+    return where
+
+
+def fresh_logprobs(model: Any, token_ids: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
+    """(T, V) log-probs of a plain forward: entry t is the distribution the token at t was drawn from."""
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([list(token_ids)]), use_cache=False).logits[0].float() / temperature
+    return torch.cat([torch.full((1, logits.shape[1]), float("nan")), torch.log_softmax(logits, -1)[:-1]])
+
+
+@pytest.fixture
+def fresh() -> Callable[..., torch.Tensor]:
+    """``fresh(model, token_ids, temperature)``: log-probs (T, V) of a plain Hugging Face forward."""
+    return fresh_logprobs
+
+
+def make_row(context: int, said: int, advantage: float, role: str = "solver", **more: Any) -> Row:
+    """``context`` tokens read, then ``said`` trained ones, the last of which ends the turn."""
+    ids = [(7 * at + context) % 250 for at in range(context + said - 1)] + [260]
+    share = more.get("share", 1.0 / said)
+    return Row(
+        role,
+        ids,
+        [0.0] * context + [share] * said,
+        [0.0] * context + [advantage] * said,
+        [0.0] * context + [more.get("old", float("nan"))] * said,
+        more.get("temperature", 1.0),
+    )
+
+
+@pytest.fixture
+def row() -> Callable[..., Row]:
+    """``row(context, said, advantage)``: one conversation to train on."""
+    return make_row
+
+
+def make_episode(
+    turns: Sequence[Mapping[str, Any]], rewards: Mapping[int, float | Score], index: int = 0, pick: int = 0
+) -> Episode:
+    """Turns given by parent, author, node and number of tokens; rewards by turn, under the name ``r``."""
+    made = tuple(
+        Turn(
+            at,
+            turn.get("parent"),
+            turn.get("node", turn["author"]),
+            turn["author"],
+            "said",
+            context=Segment("", (1, 2, 3)),
+            token_ids=(5,) * turn.get("tokens", 1),
+            logprobs=(-1.0,) * turn.get("tokens", 1),
+        )
+        for at, turn in enumerate(turns)
+    )
+    scores = {
+        at: (reward if isinstance(reward, Score) else Score.valued("r", reward, "test"),)
+        for at, reward in rewards.items()
+    }
+    return Episode(index, pick, {}, made, (), scores, {}, {}, Ending.DONE)
+
+
+@pytest.fixture
+def episode() -> Callable[..., Episode]:
+    """``episode(turns, rewards, index, pick)``: a hand-made tree."""
+    return make_episode

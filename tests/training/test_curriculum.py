@@ -1,0 +1,102 @@
+"""The curriculum goes where the policy is learning, and goes on after a restart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparring.training.credit import Grpo
+from sparring.training.curriculum import RandomArms, SelfEvolving, arms
+
+DEPTHS = {"depth": (1, 2, 3)}
+EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def bandit(rate: float = 0.5, temperature: float = 0.1) -> SelfEvolving:
+    return SelfEvolving(SelfEvolving.Config(arms=DEPTHS, rate=rate, temperature=temperature))
+
+
+def learn(curriculum: SelfEvolving, chances: dict[str, float], steps: int, seed: int = 0) -> None:
+    """A learner who is right with these chances on each arm; what the trainer would report is observed."""
+    draw = rng(seed)
+    for _ in range(steps):
+        for pick in curriculum.propose(4, 12, draw):
+            right = (draw.random(8) < chances[pick.arm]).astype(float).tolist()
+            curriculum.observe(pick.arm, float(np.mean(np.abs(Grpo()(right)))))
+
+
+def test_values_follow_the_formula() -> None:
+    curriculum = bandit(rate=0.25, temperature=0.5)
+    for signal in (0.8, 0.4):
+        curriculum.observe(LEARNABLE, signal)
+    value = 0.75 * (0.25 * 0.8) + 0.25 * 0.4
+    assert curriculum.state_dict()["value"] == pytest.approx({EASY: 0.0, LEARNABLE: value, HARD: 0.0})
+    mass = math.exp(value / 0.5)
+    assert curriculum.weights() == pytest.approx(
+        {EASY: 1 / (2 + mass), LEARNABLE: mass / (2 + mass), HARD: 1 / (2 + mass)}
+    )
+
+
+def test_the_signal_peaks_where_half_succeed() -> None:
+    draw = rng()
+    signal = [
+        np.mean([np.mean(np.abs(Grpo()((draw.random(64) < p).astype(float).tolist()))) for _ in range(50)])
+        for p in (0.1, 0.3, 0.5, 0.7, 0.9)
+    ]
+    assert int(np.argmax(signal)) == 2
+    assert signal == pytest.approx([2 * math.sqrt(p * (1 - p)) for p in (0.1, 0.3, 0.5, 0.7, 0.9)], abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mass_goes_to_what_can_be_learned_and_moves_on_when_it_is(seed: int) -> None:
+    curriculum = bandit()
+    learn(curriculum, {EASY: 1.0, LEARNABLE: 0.5, HARD: 0.0}, 50, seed)
+    assert curriculum.weights()[LEARNABLE] > 0.6
+    learn(curriculum, {EASY: 1.0, LEARNABLE: 1.0, HARD: 0.5}, 50, seed + 100)
+    assert curriculum.weights()[HARD] > 0.6
+
+
+def test_nothing_observed_teaches_nothing() -> None:
+    curriculum = bandit()
+    curriculum.observe(EASY, None)
+    curriculum.observe("an arm of another scenario", 1.0)
+    assert curriculum.weights() == pytest.approx(dict.fromkeys((EASY, LEARNABLE, HARD), 1 / 3))
+
+
+def test_state_survives_json_bit_for_bit() -> None:
+    curriculum, again = bandit(), bandit()
+    learn(curriculum, {EASY: 0.9, LEARNABLE: 0.4, HARD: 0.1}, 7)
+    again.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
+    assert again.weights() == curriculum.weights()
+    assert again.propose(4, 12, rng(5)) == curriculum.propose(4, 12, rng(5))
+
+
+def test_random_arms_are_uniform() -> None:
+    curriculum = RandomArms(RandomArms.Config(arms=DEPTHS))
+    curriculum.observe(EASY, 5.0)
+    drawn: Counter[str] = Counter()
+    for seed in range(300):
+        for pick in curriculum.propose(10, 10, rng(seed)):
+            drawn[pick.arm] += pick.count
+    assert all(abs(count - 1000) < 110 for count in drawn.values())  # 4 standard deviations
+
+
+@given(picks=st.integers(1, 20), more=st.integers(0, 30), seed=st.integers(0, 2**63))
+def test_counts_add_up_to_the_episodes(picks: int, more: int, seed: int) -> None:
+    found = bandit().propose(picks, picks + more, rng(seed))
+    assert sum(pick.count for pick in found) == picks + more
+    assert len({pick.arm for pick in found}) == len(found) and all(pick.count > 0 for pick in found)
+
+
+def test_an_arm_is_one_combination() -> None:
+    assert list(arms({"a": [1, 2], "b": ["x", "y"]})) == ["a=1, b=x", "a=1, b=y", "a=2, b=x", "a=2, b=y"]

@@ -1,0 +1,182 @@
+"""The embedded engine samples from the model's own distribution, whatever else is in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from sparring.agents.engine import Completion, Request
+from sparring.envs.types import Finish
+from sparring.scenarios.errors import EngineError
+from sparring.scenarios.schema import Sampling
+from sparring.training.engines.embedded import TransformersEngine
+
+END = 260
+Fresh = Callable[..., torch.Tensor]
+
+
+def request(seed: int, prompt: tuple[int, ...] = (), tokens: int = 12, temperature: float = 1.0) -> Request:
+    prompt = prompt or tuple((seed * 13 + 5 * at) % 250 for at in range(3 + seed % 7))
+    return Request(prompt, Sampling(max_tokens=tokens, temperature=temperature), seed)
+
+
+def with_slots(model: Any, slots: int) -> TransformersEngine:
+    return TransformersEngine(model, [END], TransformersEngine.Config(slots=slots))
+
+
+def assert_same(left: list[Completion], right: list[Completion]) -> None:
+    assert [done.token_ids for done in left] == [done.token_ids for done in right]
+    for one, other in zip(left, right, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 1.6])
+def test_log_probs_equal_a_fresh_forward(engine: Any, model: Any, fresh: Fresh, temperature: float) -> None:
+    requests = [request(seed, temperature=temperature) for seed in range(20)]
+    for asked, done in zip(requests, engine.sample(requests), strict=True):
+        drawn_from = fresh(model, asked.prompt_ids + done.token_ids, temperature)[len(asked.prompt_ids) :]
+        expected = drawn_from.gather(1, torch.tensor(done.token_ids)[:, None])[:, 0].tolist()
+        assert done.logprobs == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_whole_distribution_equals_a_fresh_forward(engine: Any, model: Any, fresh: Fresh) -> None:
+    prompts = [(1, 2, 3), (4,), (9, 8, 7, 6, 5, 4)]
+    ids = torch.zeros((3, 6), dtype=torch.long)
+    for at, prompt in enumerate(prompts):
+        ids[at, : len(prompt)] = torch.tensor(prompt)
+    with torch.inference_mode():
+        logits, _ = engine.decoder.prefill(ids, torch.tensor([len(prompt) for prompt in prompts]))
+    for at, prompt in enumerate(prompts):
+        torch.testing.assert_close(logits[at].log_softmax(-1), fresh(model, (*prompt, 0))[-1], atol=1e-5, rtol=0)
+
+
+def test_every_family_is_decoded_exactly() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    shape: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 300, "initializer_range": 0.2,
+    }  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models: list[Any] = [
+            LlamaForCausalLM(LlamaConfig(**shape, attention_bias=True)),
+            MistralForCausalLM(MistralConfig(**shape, sliding_window=100)),
+            Qwen2ForCausalLM(Qwen2Config(**shape)),
+        ]
+    for model in models:
+        assert with_slots(model.eval(), 2).decoder.verify(1e-5) <= 1e-5
+    with pytest.raises(EngineError, match="the model reads 100"):  # beyond its window a model would forget
+        with_slots(models[1], 2).sample([request(0, tokens=100)])
+
+
+def test_what_else_is_in_the_batch_changes_nothing(model: Any) -> None:
+    requests = [request(seed) for seed in range(9)]
+    alone = [with_slots(model, 4).sample([one])[0] for one in requests]
+    assert_same(with_slots(model, 64).sample(requests), alone)
+    assert_same(with_slots(model, 64).sample(requests[::-1])[::-1], alone)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 16])
+def test_slots_are_refilled_until_all_requests_are_done(model: Any, slots: int) -> None:
+    requests = [request(seed, tokens=3 + seed % 9) for seed in range(23)]
+    done = with_slots(model, slots).sample(requests)
+    assert_same(done, with_slots(model, 64).sample(requests))
+    assert all(len(one.token_ids) <= 3 + seed % 9 for seed, one in enumerate(done))
+
+
+def test_a_stop_token_is_kept_and_a_spent_budget_has_none(engine: Any) -> None:
+    done = engine.sample([request(seed) for seed in range(60)])
+    stopped = [one for one in done if one.finish is Finish.STOP]
+    cut = [one for one in done if one.finish is Finish.LENGTH]
+    assert stopped and cut and len(stopped) + len(cut) == 60
+    assert all(one.token_ids[-1] == END and END not in one.token_ids[:-1] for one in stopped)
+    assert all(len(one.token_ids) == 12 and END not in one.token_ids for one in cut)
+
+
+def test_any_of_several_stop_tokens_ends_a_turn(model: Any) -> None:
+    stops = set(range(100))
+    done = TransformersEngine(model, sorted(stops)).sample([request(seed, tokens=40) for seed in range(20)])
+    assert {one.token_ids[-1] for one in done if one.finish is Finish.STOP} - {END}
+    assert all(not stops & set(one.token_ids[:-1]) for one in done)
+
+
+def test_temperature_zero_takes_the_likeliest_token(engine: Any, model: Any, fresh: Fresh) -> None:
+    asked = [request(seed, temperature=0.0) for seed in range(4)] + [request(9)]
+    for one, done in zip(asked[:4], engine.sample(asked), strict=False):
+        likeliest = fresh(model, one.prompt_ids + done.token_ids)[len(one.prompt_ids) :].argmax(-1)
+        assert list(done.token_ids) == likeliest.tolist()
+
+
+def test_siblings_share_a_prompt_and_still_differ(engine: Any) -> None:
+    siblings = [request(seed, prompt=(1, 2, 3)) for seed in range(8)]
+    done = engine.sample(siblings)
+    assert len({one.token_ids for one in done}) > 4
+    assert_same(done, [engine.sample([one])[0] for one in siblings])
+
+
+def test_one_seed_draws_one_completion(engine: Any) -> None:
+    first, second = engine.sample([request(3, prompt=(1, 2, 3)), request(3, prompt=(1, 2, 3))])
+    assert first == second
+
+
+def test_first_tokens_follow_the_distribution(engine: Any, model: Any, fresh: Fresh) -> None:
+    count = 6000
+    done = engine.sample([request(seed, prompt=(1, 2, 3), tokens=1) for seed in range(count)])
+    expected = fresh(model, (1, 2, 3, 0))[-1].exp().double() * count
+    seen = torch.bincount(torch.tensor([one.token_ids[0] for one in done]), minlength=len(expected)).double()
+    often = expected >= 5
+    seen = torch.cat([seen[often], seen[~often].sum()[None]])
+    expected = torch.cat([expected[often], expected[~often].sum()[None]])
+    freedom = len(seen) - 1
+    assert float(((seen - expected) ** 2 / expected).sum()) < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_new_weights_are_seen_at_once(engine: Any, model: Any, fresh: Fresh) -> None:
+    before = engine.sample([request(1)])[0]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.ones_like(weight))
+    after = engine.sample([request(1)])[0]
+    drawn_from = fresh(model, request(1).prompt_ids + after.token_ids)[len(request(1).prompt_ids) :]
+    expected = drawn_from.gather(1, torch.tensor(after.token_ids)[:, None])[:, 0].tolist()
+    assert after.logprobs == pytest.approx(expected, abs=1e-5) and after.logprobs != before.logprobs
+
+
+def test_a_prompt_that_does_not_fit_is_refused(engine: Any) -> None:
+    with pytest.raises(EngineError, match="the model reads 1024"):
+        engine.sample([request(0, prompt=(1,) * 1020)])
+    assert engine.sample([request(0, prompt=(1,) * 1020, tokens=4)])[0].token_ids
+
+
+def test_an_empty_prompt_is_refused(engine: Any) -> None:
+    with pytest.raises(EngineError, match="no token"):
+        engine.sample([Request((), Sampling(), 0, "solver")])
+
+
+def test_truncated_sampling_is_refused_rather_than_ignored(engine: Any) -> None:
+    with pytest.raises(EngineError, match="'judge'.*top_p"):
+        engine.sample([Request((1,), Sampling(top_p=0.9), 0, "judge")])
+
+
+def test_no_requests_are_no_work(engine: Any) -> None:
+    assert engine.sample([]) == []
+
+
+def test_a_variant_of_the_block_is_noticed(new_model: Callable[..., Any]) -> None:
+    model = new_model()
+    for layer in model.model.layers:
+        layer.mlp.act_fn = torch.nn.ReLU()
+    with pytest.raises(EngineError, match="disagrees with Qwen3ForCausalLM"):
+        with_slots(model, 2)
+
+
+def test_another_architecture_is_refused() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with pytest.raises(EngineError, match="gpt2"):
+        with_slots(GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300)), 2)
