@@ -1,0 +1,83 @@
+"""A database of made-up steps, and a folder with a scenario that learns in a second on a model of random weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sparring.storage.samples import sample_step
+from sparring.storage.store import Store
+from sparring.training.cli import app
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+}
+SCENARIO = """
+name: tiny
+policy: {model: ./model}
+environment: echo
+roles:
+  solver: {kind: plain, prompt: say.md, reward: [verifier, format], sampling: {max_tokens: 8}}
+graph: solve
+curriculum: {kind: sec, arms: {length: [1, 2]}}
+rollout: {episodes: 2, picks: 2}
+training: {steps: 2}
+evaluation: {every: 1, tasks: 2}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in its own folder, with its own database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPARRING_DB", raising=False)
+
+
+@pytest.fixture
+def told() -> Callable[..., Result]:
+    """What a command line gives."""
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[str]:
+    """``sparring.db`` in the working folder: run r1 with steps 0, 1 and 2 of four episodes each, stopped."""
+    with Store(tmp_path / "sparring.db") as store:
+        store.start_run("sample", {"name": "sample", "training": {"steps": 9}}, "digest", 0)
+        for number in range(3):
+            store.save_step("r1", sample_step(number, episodes=4))
+        store.finish_run("r1", "stopped")
+    yield "r1"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of random weights, made once."""
+    from sparring.training import tiny
+    from sparring.training.pretrain import save
+
+    folder = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "SHAPE", SHAPE)
+        save(tiny.build_model(0), folder)
+    return folder
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, model: Path) -> Path:
+    """A scenario file of two steps beside its prompt and its model."""
+    os.symlink(model, tmp_path / "model")
+    (tmp_path / "say.md").write_text("Say {{ text }}.\n")
+    file = tmp_path / "tiny.yaml"
+    file.write_text(SCENARIO)
+    return file

@@ -1,0 +1,47 @@
+"""The command tree: every command explains itself, and those that only look import no model library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import sparring
+from sparring.training.cli import app
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+README = Path(__file__).parents[3] / "README.md"
+LOOK = "import sys; from sparring.training.cli import main; sys.argv = ['sparring', *{words!r}]\n"
+LOOK += "try: main()\nexcept SystemExit: pass\n"
+LOOK += "sys.exit(' '.join(name for name in ('torch', 'transformers', 'langgraph') if name in sys.modules) or 0)"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help and command.help[0].isupper() and command.help.rstrip().endswith(".")
+    assert all(option.help for option in command.params if option.name != "help"), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    text = README.read_text() if README.is_file() else ""
+    if "sparring run" not in text:
+        pytest.skip("README.md does not tell of the command line")
+    assert f"sparring {name}" in text
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["check", "smoke"], ["list"], ["runs"], ["show"], ["why"], ["sql", "SELECT 1"]], ids=str
+)
+def test_looking_imports_no_model_library(words: list[str], filled: str) -> None:
+    code = LOOK.format(words=words)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(told: object) -> None:
+    assert told("--version").stdout == f"sparring {sparring.__version__}\n"  # type: ignore[operator]
