@@ -179,12 +179,12 @@ def discrimination(episode: Episode, turn: Turn, context: Context) -> tuple[Scor
 
     agreement = mean over the classes present (verified right, wrong) of the part of attempts on which [share >= 0.5]
     says the same as the verifier. junk share = the largest share that an answer known to be junk earns. A rubric that
-    cannot be read earns 0.
+    cannot be read earns -1, the least a readable one can: 0 would make silence better than a poor attempt.
     """
     written = episode.rubrics.get(turn.index)
     if written is None:
         problem = turn.parsed.problem if turn.parsed is not None else "not parsed"
-        return (Score.valued("discrimination", 0.0, "attempts", problem or "no rubric"),)
+        return (Score.valued("discrimination", -1.0, "attempts", problem or "no rubric"),)
     task = episode.task(turn.task)
     tries = _measured(episode, written, turn.task, context)
     if not tries or task is None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -22,8 +23,9 @@ from sparring.scenarios.errors import SchemaMismatch, StorageFull, StoreError
 from .schema import HEAD, read_version, schema_version
 from .views import VIEWS
 
+PATIENCE_S = 30  # how long to wait for another process that holds the database
 PRAGMAS = {
-    "busy_timeout": 30_000,  # first: the switch to WAL may have to wait
+    "busy_timeout": 1_000 * PATIENCE_S,
     "journal_mode": "WAL",
     "synchronous": "FULL",
     "foreign_keys": 1,
@@ -31,6 +33,19 @@ PRAGMAS = {
     "wal_autocheckpoint": 1_000,
 }
 _FULL, _IOERR, _BUSY, _LOCKED = 13, 10, 5, 6  # SQLite's primary result codes
+
+
+def _set(cursor: sqlite3.Cursor, name: str, value: int | str) -> None:
+    """Set one pragma. The switch to WAL does not heed ``busy_timeout`` while another process makes the same switch."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            cursor.execute(f"PRAGMA {name}={value}")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (_BUSY, _LOCKED) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 class Database:
@@ -74,7 +89,7 @@ class Database:
             connection.isolation_level = None  # the driver must not begin transactions on its own
             with closing(connection.cursor()) as cursor:
                 for name, value in PRAGMAS.items():
-                    cursor.execute(f"PRAGMA {name}={value}")
+                    _set(cursor, name, value)
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:

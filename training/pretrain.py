@@ -18,7 +18,7 @@ from sparring.scenarios.seeds import derive
 
 from .demonstrations import GOOD, Habits, demonstrate
 from .engines.render import ChatRenderer
-from .tiny import build_model, build_tokenizer
+from .tiny import build_model, build_tokenizer, load_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,13 +94,18 @@ def collate(examples: list[Example]) -> tuple[Tensor, Tensor]:
     return ids, labels
 
 
-def pretrain(lesson: Lesson, report: Callable[[int, float], None] = lambda done, loss: None) -> Any:
-    """Teach a fresh model and return it in evaluation mode; ``report(examples done, loss in nats)`` hears each update."""
+def pretrain(
+    lesson: Lesson, report: Callable[[int, float], None] = lambda done, loss: None, start: Path | None = None
+) -> Any:
+    """Teach a fresh model, or the one in folder ``start``, and return it in evaluation mode.
+
+    ``report(examples done, loss in nats)`` hears each update.
+    """
     import torch
     from torch.nn import functional as F
 
     renderer = ChatRenderer(build_tokenizer())
-    model: Any = build_model(lesson.seed).train()
+    model: Any = (build_model(lesson.seed) if start is None else load_model(start)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lesson.lr, betas=(0.9, 0.98), weight_decay=0.05)
     done = 0
     for examples in batches(renderer, lesson):

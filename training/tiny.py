@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparring.scenarios.errors import EngineError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -77,3 +79,13 @@ def build_model(seed: int = 0) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):  # the global generator is nobody's property
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(config)
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """The model in ``folder``, float32, for more teaching; raises ``EngineError`` when the folder holds none."""
+    from transformers import Qwen3ForCausalLM
+
+    if not (folder / "config.json").is_file():
+        raise EngineError(f"{folder} is not a model folder (no config.json in it)")
+    model: PreTrainedModel = Qwen3ForCausalLM.from_pretrained(folder, dtype="float32")
+    return model

@@ -191,7 +191,7 @@ def test_discrimination_is_agreement_minus_what_junk_earns(
 def test_a_rubric_that_cannot_be_read_earns_nothing_and_one_without_attempts_is_missing(
     tree: Any, context: Context
 ) -> None:
-    assert run(discrimination, tree, tree.rubric("hm"), context).value == 0
+    assert run(discrimination, tree, tree.rubric("hm"), context).value == -1
     assert run(discrimination, tree, tree.rubric("1 answer is 12"), context).validity is Validity.MISSING
     attempts(tree, 1, 1)
     assert run(discrimination, tree, tree.rubric("1 is kind"), context).validity is Validity.MISSING
