@@ -24,7 +24,7 @@ from .schema import HEAD, read_version, schema_version
 from .views import VIEWS
 
 PATIENCE_S = 30  # how long to wait for another process that holds the database
-PRAGMAS = {
+PRAGMAS: dict[str, int | str] = {
     "busy_timeout": 1_000 * PATIENCE_S,
     "journal_mode": "WAL",
     "synchronous": "FULL",
