@@ -35,7 +35,7 @@ class Told:
 async def learn(
     session: Session, watch: Callable[[Told], None] = lambda told: None, stop: Callable[[], bool] = lambda: False
 ) -> str:
-    """Run to the last step or until ``stop()``; returns ``done`` or ``stopped``. Step 0 measures the untouched policy."""
+    """Run to the last step or until ``stop()``: ``done`` or ``stopped``. Step 0 measures the untouched policy."""
     settings = session.scenario.training
     estimate = make(advantages, settings.advantage)
     stages = session.stages()
