@@ -55,7 +55,8 @@ def _words(turn: Turn, read_by: dict[str, int]) -> Iterator[RenderableType]:
     if turn.context is not None:
         first = read_by.setdefault(turn.context.text, turn.index)
         if first == turn.index:
-            yield _inward(Text(visible(turn.context.text).strip("\n"), style="dim italic"))
+            read = visible(turn.context.text).strip("\n").split("\n")
+            yield _inward(Text("\n".join(f"> {line}" for line in read), style="dim italic"))
         else:
             yield _inward(Text(f"(reads what #{first} read)", style="dim"))
     yield _inward(spoken(turn.said) if turn.said else Text("(says nothing)", style="dim"))

@@ -14,15 +14,21 @@ from sparring.scenarios.problems import unknown
 from sparring.scenarios.registry import PARTS
 from sparring.scenarios.schema import Scenario
 
+from .options import AsJson
+from .output import print_json
+
 File = Annotated[Path, typer.Argument(help="A scenario file, or the name of one that comes with Sparring.")]
 Set = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Replace one value; repeatable.")
 ]
 
 
-def check(file: File, overrides: Set = None) -> None:
+def check(file: File, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a scenario: keys, types, names, prompts, graph, task files. Creates nothing."""
     scenario = _load(file, overrides)
+    if as_json:
+        print_json({"digest": scenario.digest, "scenario": scenario.resolved()})
+        return
     graph = scenario.graph_spec()
     source = scenario.task_source()
     typer.echo(f"{scenario.name}: no problems found (content {scenario.digest})")
@@ -35,17 +41,18 @@ def check(file: File, overrides: Set = None) -> None:
 
 def list_parts(
     part: Annotated[str | None, typer.Argument(help="A kind of part; none lists the kinds.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the kinds of parts, or the parts of one kind with a line each."""
+    if as_json:
+        print_json(_parts(part))
+        return
     if part is None:
         for kind, registry in PARTS.items():
             typer.echo(f"{kind:12} {', '.join(registry.names())}")
         return
-    kind = part.replace("-", "_")
-    if kind not in PARTS:
-        _fail(UnknownPart(unknown("kind of part", part, PARTS)))
-    for name in PARTS[kind].names():
-        typer.echo(f"{name:28} {_summary(kind, name)}".rstrip())
+    for name, summary in _parts(part)[_kind(part)].items():
+        typer.echo(f"{name:28} {summary}".rstrip())
 
 
 def graph(file: File, overrides: Set = None) -> None:
@@ -70,6 +77,19 @@ def _load(file: Path, overrides: list[str] | None) -> Scenario:
 def _fail(error: SparringError) -> NoReturn:
     typer.echo(str(error), err=True)
     raise typer.Exit(error.exit_code)
+
+
+def _kind(part: str) -> str:
+    kind = part.replace("-", "_")
+    if kind not in PARTS:
+        _fail(UnknownPart(unknown("kind of part", part, PARTS)))
+    return kind
+
+
+def _parts(part: str | None) -> dict[str, dict[str, str]]:
+    """By kind: each part's name and summary."""
+    kinds = list(PARTS) if part is None else [_kind(part)]
+    return {kind: {name: _summary(kind, name) for name in PARTS[kind].names()} for kind in kinds}
 
 
 def _told(scenario: Scenario, name: str) -> str:

@@ -12,11 +12,12 @@ from sparring.scenarios.load import load
 from sparring.storage.records import EvaluationRow
 from sparring.training.cli.live import Progress, line, picture
 from sparring.training.loop import Told
+from sparring.training.summary import Figures
 
 
 def told(step: int, right: float, seconds: float = 2.0) -> Told:
     """A step of ten in which ``right`` of the first attempts were right."""
-    figures = {"first/right": right, "tokens": 500.0, "score/solver/verifier": right} if step else {}
+    figures: Figures = {"first/right": right, "tokens": 500.0, "score/solver/verifier": right} if step else {}
     rows = (EvaluationRow(step, "accuracy", right, 20), EvaluationRow(step, "accuracy", 0.9, 5, {"arm": "length=1"}))
     return Told(step, 10, figures, {"length=1": 0.75, "length=2": 0.25}, rows, seconds)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import Result
 
 import sparring
 from sparring.training.cli import app
@@ -43,5 +46,10 @@ def test_looking_imports_no_model_library(words: list[str], filled: str) -> None
     assert done.returncode == 0, done.stderr
 
 
-def test_version(told: object) -> None:
-    assert told("--version").stdout == f"sparring {sparring.__version__}\n"  # type: ignore[operator]
+def test_version(told: Callable[..., Result]) -> None:
+    assert told("--version").stdout == f"sparring {sparring.__version__}\n"
+
+
+def test_check_and_list_speak_json(told: Callable[..., Result]) -> None:
+    assert json.loads(told("check", "smoke", "--json").stdout)["scenario"]["name"] == "smoke"
+    assert "sec" in json.loads(told("list", "curriculum", "--json").stdout)["curriculum"]
