@@ -31,9 +31,9 @@ class Lesson:
     Skills are taught first, without bad habits (``clean`` of the examples); the habits to unlearn come last.
     """
 
-    examples: int = 200_000
+    examples: int = 150_000
     batch: int = 40
-    lr: float = 2e-3
+    lr: float = 3e-3
     warmup: float = 0.01
     seed: int = 0
     clean: float = 0.85

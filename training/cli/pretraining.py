@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,10 @@ Report = Callable[[int, float], None]
 def pretrain(
     out: Annotated[Path, typer.Argument(help="The folder to write the model to; it must not hold one yet.")],
     examples: Annotated[int | None, typer.Option(help="Demonstrations to learn from.", min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="Largest learning rate.", min=0.0)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the demonstrations.", min=0)] = 0,
+    start: Annotated[Path | None, typer.Option(help="A folder of an earlier lesson to go on from.")] = None,
+    measure: Annotated[bool, typer.Option(help="Measure the result for its model card.")] = True,
 ) -> None:
     """Teach a small model the roles from generated demonstrations and write it as a Hugging Face folder."""
     if (out / "config.json").exists():
@@ -29,11 +33,16 @@ def pretrain(
     from sparring.training.pretrain import Lesson, save
     from sparring.training.pretrain import pretrain as teach
 
-    lesson = Lesson(seed=seed) if examples is None else Lesson(examples=examples, seed=seed)
+    usual = Lesson()
+    lesson = replace(usual, examples=examples or usual.examples, lr=lr or usual.lr, seed=seed)
     began = time.monotonic()
     with _progress(lesson.examples) as report:
-        model = teach(lesson, report)
+        model = teach(lesson, report, start)
     save(model, out)
+    if measure:
+        from sparring.training import card
+
+        card.write(out, lesson, card.measure(out))
     typer.echo(f"{out}: {lesson.examples:,} demonstrations in {duration(time.monotonic() - began)}")
     typer.echo(f"use it with   sparring run SCENARIO -s policy.model={out.resolve()}")
 
