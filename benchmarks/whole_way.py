@@ -30,7 +30,7 @@ from sparring.training.curriculum import arms
 def record(session: sessions.Session) -> list[Sequence[Request]]:
     """Keep every batch the engine is given from now on."""
     kept: list[Sequence[Request]] = []
-    engine = session.trained_engine
+    engine = session.engine
     sample = engine.sample
 
     def recording(requests: Sequence[Request]) -> list[Completion]:
@@ -74,7 +74,7 @@ def main() -> None:
             episodes = whole(session, step)
             took = time.perf_counter() - began
             began = time.perf_counter()
-            tokens = sum(len(done.token_ids) for batch in kept for done in session.trained_engine.plain_sample(batch))
+            tokens = sum(len(done.token_ids) for batch in kept for done in session.engine.plain_sample(batch))
             alone = time.perf_counter() - began
             if step:  # the first round starts sandbox workers
                 turns += sum(bool(turn.token_ids) for episode in episodes for turn in episode.turns)

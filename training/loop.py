@@ -42,6 +42,8 @@ async def learn(
     began, spent = time.monotonic(), 0
     if session.last_step < 0:
         await _begin(session, watch)
+        if stop():
+            return "stopped" if settings.steps else "done"
     for step in range(session.last_step + 1, settings.steps + 1):
         clock = time.monotonic()
         picks = session.curriculum.propose(*_size(session), _rng(session, step))
@@ -50,7 +52,7 @@ async def learn(
         earned = credit(episodes, session.scenario.roles, estimate, session.baselines, stages)
         update = session.trainer.step(pack(episodes, earned.advantages, session.scenario.roles))
         trained = time.monotonic()
-        session.trained_engine.policy_version = step
+        session.engine.policy_version = step
         observe(session, picks, earned, [episode.pick for episode in episodes])
         figures = summarise(episodes) | update.metrics()
         figures |= {"play_seconds": played - clock, "train_seconds": trained - played}

@@ -51,12 +51,16 @@ def make(registry: Registry[Any], ref: Ref, **more: Any) -> Any:
 
 @dataclass
 class Session:
-    """Everything a run needs, built and ready. ``last_step`` is the newest whole step, -1 before the first."""
+    """Everything a run needs, built and ready. ``last_step`` is the newest whole step, -1 before the first.
+
+    ``engine`` serves the shared policy; other engines are reached through the rollout's runtime.
+    """
 
     scenario: Scenario
     store: Store
     run: str
     policy: Policy
+    engine: Any
     trainer: Trainer
     curriculum: Curriculum
     rollout: Rollout
@@ -66,13 +70,6 @@ class Session:
     folder: Path
     last_step: int = -1
     baselines: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def engine(self) -> Any:
-        """The engine that serves the shared policy."""
-        return self.trained_engine
-
-    trained_engine: Any = None
 
     def stages(self) -> list[Any]:
         """The scenario's group stages, in order."""
@@ -99,9 +96,10 @@ class Session:
 
 def start(scenario: Scenario, store: Store, command: str = "") -> Session:
     """A new run: everything is built before its row is made, so a scenario that cannot run leaves nothing behind."""
-    parts = _Parts(scenario)
+    session = _Parts(scenario).session(store, "")
     row = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed, info(command))
-    return parts.session(store, row.id)
+    session.run, session.folder = row.id, folder_of(store, row.id)
+    return session
 
 
 def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
@@ -114,7 +112,7 @@ def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
         Path(point.checkpoint.path), point.checkpoint.sha, session.policy.model, session.trainer.optimizer
     )
     session.trainer.steps = int(state["optimizer_steps"])
-    session.trained_engine.policy_version = point.policy_version
+    session.engine.policy_version = point.policy_version
     session.curriculum.load_state_dict(point.curriculum_state)
     session.baselines = {name: float(value) for name, value in point.state.get("baselines", {}).items()}
     session.novelty.seen |= store.task_keys(point.run)
@@ -180,8 +178,8 @@ class _Parts:
             evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed)
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.source)
         return Session(
-            scenario, store, run, self.policy, self.trainer, self.curriculum, rollout, evaluation, gate, novelty,
-            folder_of(store, run), trained_engine=engine,
+            scenario, store, run, self.policy, engine, self.trainer, self.curriculum, rollout, evaluation, gate, novelty,
+            folder_of(store, run),
         )  # fmt: skip
 
     def _engines(self, gate: Gate) -> tuple[Any, dict[str, Any]]:
