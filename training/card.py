@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,20 +44,20 @@ async def _evaluated(session: sessions.Session, temperature: float) -> tuple[Eva
     return await session.evaluation.measure(0, temperature)
 
 
-def write(folder: Path, lesson: Lesson, figures: Mapping[str, float]) -> None:
+def write(folder: Path, lessons: Sequence[Lesson], figures: Mapping[str, float]) -> None:
     """Put the card beside the weights as README.md."""
-    taught = asdict(lesson)
-    habits = taught.pop("habits")
+    taught = "\n".join(f"{number}. `{asdict(lesson)}`" for number, lesson in enumerate(lessons, 1))
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
     (folder / "README.md").write_text(
         "---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n\n"
         "# builtin:tiny\n\n"
         "A byte-level, Qwen3-shaped language model that can play the four roles of the `code-output` scenario and is "
         "not good at any: enough to start self-play, far from done. It knows nothing else, no English and no facts.\n\n"
-        "Made by `sparring pretrain` from generated role demonstrations, without any downloaded data. Skills are "
-        "taught first; the last part of the lesson shows habits to unlearn (answering at once instead of working line "
-        "by line, judging by guess, slips in programs, empty rubric lines).\n\n"
-        f"Lesson: {taught}\n\nHabits (share of demonstrations that show the better way): {habits}\n\n"
+        "Made by `sparring pretrain` from generated role demonstrations, without any downloaded data. In every lesson "
+        "skills come first (`clean` of the examples); the rest shows habits to unlearn: answering at once instead of "
+        "working line by line, judging by guess, slips in programs, empty rubric lines. `habits` are the shares of "
+        "demonstrations that show the better way then.\n\n"
+        f"{taught}\n\n"
         "Measured before any self-play, with `evaluation` tasks that neither the lesson nor training sees:\n\n"
         f"| figure | value |\n| --- | --: |\n{rows}\n"
     )

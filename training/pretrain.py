@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,14 @@ class Lesson:
     def habits_at(self, progress: float) -> Habits:
         """The better ways alone for the first ``clean`` share, then the habits."""
         return GOOD if progress < self.clean else self.habits
+
+
+# What the built-in model was taught, in this order.
+LESSONS = (
+    Lesson(),
+    Lesson(examples=130_000, lr=1.5e-3, seed=1, clean=0.88),
+    Lesson(examples=110_000, lr=1.2e-3, seed=2, clean=0.88, habits=Habits(depths=(1, 2, 3, 4, 5, 5))),
+)
 
 
 @dataclass(frozen=True)
@@ -95,17 +103,26 @@ def collate(examples: list[Example]) -> tuple[Tensor, Tensor]:
 
 
 def pretrain(
-    lesson: Lesson, report: Callable[[int, float], None] = lambda done, loss: None, start: Path | None = None
+    lessons: Sequence[Lesson], report: Callable[[int, float], None] = lambda done, loss: None, start: Path | None = None
 ) -> Any:
-    """Teach a fresh model, or the one in folder ``start``, and return it in evaluation mode.
+    """Teach a fresh model, or the one in folder ``start``, one lesson after another; returns it in evaluation mode.
 
-    ``report(examples done, loss in nats)`` hears each update.
+    ``report(examples done in all lessons, loss in nats)`` hears each update.
     """
+    model: Any = build_model(lessons[0].seed) if start is None else load_model(start)
+    before = 0
+    for lesson in lessons:
+        _teach(model.train(), lesson, before, report)
+        before += lesson.examples
+    return model.eval()
+
+
+def _teach(model: Any, lesson: Lesson, before: int, report: Callable[[int, float], None]) -> None:
+    """One lesson, with an optimiser of its own."""
     import torch
     from torch.nn import functional as F
 
     renderer = ChatRenderer(build_tokenizer())
-    model: Any = (build_model(lesson.seed) if start is None else load_model(start)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lesson.lr, betas=(0.9, 0.98), weight_decay=0.05)
     done = 0
     for examples in batches(renderer, lesson):
@@ -121,8 +138,7 @@ def pretrain(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         done += len(examples)
-        report(done, float(loss.detach()))
-    return model.eval()
+        report(before + done, float(loss.detach()))
 
 
 def _pace(progress: float, warmup: float) -> float:
@@ -137,6 +153,3 @@ def save(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     build_tokenizer().save_pretrained(folder)
-
-
-__all__ = ["Example", "Lesson", "batches", "collate", "encode", "pretrain", "save"]

@@ -178,8 +178,8 @@ class _Parts:
             evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed)
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.source)
         return Session(
-            scenario, store, run, self.policy, engine, self.trainer, self.curriculum, rollout, evaluation, gate, novelty,
-            folder_of(store, run),
+            scenario, store, run, self.policy, engine, self.trainer, self.curriculum,
+            rollout, evaluation, gate, novelty, folder_of(store, run),
         )  # fmt: skip
 
     def _engines(self, gate: Gate) -> tuple[Any, dict[str, Any]]:

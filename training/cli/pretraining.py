@@ -18,9 +18,10 @@ Report = Callable[[int, float], None]
 
 def pretrain(
     out: Annotated[Path, typer.Argument(help="The folder to write the model to; it must not hold one yet.")],
-    examples: Annotated[int | None, typer.Option(help="Demonstrations to learn from.", min=1)] = None,
-    lr: Annotated[float | None, typer.Option(help="Largest learning rate.", min=0.0)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of the demonstrations.", min=0)] = 0,
+    examples: Annotated[
+        int | None, typer.Option(help="Demonstrations in all; every lesson is shortened or drawn out alike.", min=3)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Added to the seed of every lesson.", min=0)] = 0,
     start: Annotated[Path | None, typer.Option(help="A folder of an earlier lesson to go on from.")] = None,
     measure: Annotated[bool, typer.Option(help="Measure the result for its model card.")] = True,
 ) -> None:
@@ -30,20 +31,24 @@ def pretrain(
     from .running import hush
 
     hush()
-    from sparring.training.pretrain import Lesson, save
+    from sparring.training.pretrain import LESSONS, save
     from sparring.training.pretrain import pretrain as teach
 
-    usual = Lesson()
-    lesson = replace(usual, examples=examples or usual.examples, lr=lr or usual.lr, seed=seed)
+    total = sum(lesson.examples for lesson in LESSONS)
+    scale = 1.0 if examples is None else examples / total
+    lessons = [
+        replace(lesson, examples=max(1, round(lesson.examples * scale)), seed=lesson.seed + seed) for lesson in LESSONS
+    ]
+    total = sum(lesson.examples for lesson in lessons)
     began = time.monotonic()
-    with _progress(lesson.examples) as report:
-        model = teach(lesson, report, start)
+    with _progress(total) as report:
+        model = teach(lessons, report, start)
     save(model, out)
     if measure:
         from sparring.training import card
 
-        card.write(out, lesson, card.measure(out))
-    typer.echo(f"{out}: {lesson.examples:,} demonstrations in {duration(time.monotonic() - began)}")
+        card.write(out, lessons, card.measure(out))
+    typer.echo(f"{out}: {total:,} demonstrations in {duration(time.monotonic() - began)}")
     typer.echo(f"use it with   sparring run SCENARIO -s policy.model={out.resolve()}")
 
 
