@@ -7,7 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def graphs(draw: st.DrawFn) -> GraphSpec:
         if draw(st.booleans()):
             nodes[f"act{at}"] = NodeSpec(do="step")
     names = list(nodes)
-    edges = [Edge.model_validate({"from": one, "to": [other]}) for one, other in zip(names, names[1:], strict=False)]
+    edges = [Edge.model_validate({"from": one, "to": [other]}) for one, other in pairwise(names)]
     shortcut = draw(st.sampled_from([0, *range(1, len(names))]))
     if shortcut and (later := [name for name in names[shortcut + 1 :] if name.startswith("speak")]):
         edges.append(Edge.model_validate({"from": names[shortcut], "to": [later[-1]]}))

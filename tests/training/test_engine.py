@@ -54,8 +54,14 @@ def test_the_whole_distribution_equals_a_fresh_forward(engine: Any, model: Any, 
 
 
 def test_every_family_is_decoded_exactly() -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
 
     shape: dict[str, Any] = {
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -159,7 +165,7 @@ def test_an_empty_prompt_is_refused(engine: Any) -> None:
 
 
 def test_truncated_sampling_is_refused_rather_than_ignored(engine: Any) -> None:
-    with pytest.raises(EngineError, match="'judge'.*top_p"):
+    with pytest.raises(EngineError, match=r"'judge'.*top_p"):
         engine.sample([Request((1,), Sampling(top_p=0.9), 0, "judge")])
 
 

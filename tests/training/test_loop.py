@@ -1,0 +1,234 @@
+"""Whole runs of a small policy in the echo environment: repeatable, resumable, open to roles nobody wrote code for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparring.scenarios.load import from_resolved, load
+from sparring.storage.queries import run_hash, select_rows
+from sparring.storage.store import Store
+from sparring.training.loop import Told, learn
+from sparring.training.session import Session, resume, start
+
+SCENARIO = """
+name: echo
+seed: 5
+policy: {{model: {folder}, dtype: float32}}
+engine: {{kind: transformers, slots: 16}}
+environment: echo
+load: [{parts}]
+roles:
+  solver: {{kind: plain, prompt: say.md, reward: {{verifier: 1.0, brevity: 1.0}}, sampling: {{max_tokens: 6}}}}
+  critic: {{kind: critic, prompt: judge.md, reward: [brevity], sampling: {{max_tokens: 5}}}}
+graph:
+  nodes:
+    solve: {{role: solver, samples: 3}}
+    verify: {{do: step}}
+    critique: {{role: critic, samples: 2, pick: all, at_most: 2}}
+    revise: {{role: solver}}
+  edges: [solve -> verify, verify -> critique, critique -> revise]
+curriculum: {{kind: sec, arms: {{length: [1, 2]}}}}
+rollout: {{episodes: 3, picks: 2}}
+training: {{steps: 3, optimizer: {{lr: 1.0e-3}}}}
+evaluation: {{every: 2, tasks: 3, metrics: [accuracy, "pass@2"]}}
+"""
+PARTS = '''
+from sparring.envs.types import Score
+from sparring.scenarios.registry import rewards
+
+@rewards("brevity")
+def brevity(episode, turn, context):
+    """Less said, more earned."""
+    return Score.valued("brevity", -len(turn.token_ids) / 10, "test")
+
+@rewards("moody")
+def moody(episode, turn, context):
+    """Fails on every other turn."""
+    return Score.valued("moody", turn.token_ids[0] / 100 if turn.index % 2 else 1 / 0, "test")
+'''
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's file of rewards; one for all tests, since a name can be taken once."""
+    file = tmp_path_factory.mktemp("parts") / "parts.py"
+    file.write_text(PARTS)
+    return file
+
+
+@pytest.fixture
+def scenario(folder: Path, parts: Path, tmp_path: Path) -> Path:
+    (tmp_path / "say.md").write_text("Say {{ text }}")
+    (tmp_path / "judge.md").write_text("{{ text }} {{ last }}?")
+    file = tmp_path / "echo.yaml"
+    file.write_text(SCENARIO.format(folder=folder, parts=parts))
+    return file
+
+
+Run = Callable[..., "Ran"]
+
+
+class Ran:
+    """A finished run: how it ended, its hash, its weights, and its rows."""
+
+    def __init__(self, session: Session, **more: Any) -> None:
+        self.told: list[Told] = []
+        self.status = asyncio.run(learn(session, self.told.append, **more))
+        session.store.finish_run(session.run, self.status)
+        self.hash, self.weights = run_hash(session.store, session.run), session.trainer.weights_sha()
+        self.path = session.store.path
+        session.close()
+
+    def rows(self, query: str) -> list[Any]:
+        assert self.path is not None
+        with Store(self.path) as store:
+            return list(select_rows(store, query).rows)
+
+
+@pytest.fixture
+def run(scenario: Path, tmp_path: Path) -> Run:
+    """``run(name, *overrides)``: a whole run in a database of its own."""
+
+    def ran(name: str, *overrides: str, **more: Any) -> Ran:
+        (tmp_path / name).mkdir()
+        return Ran(start(load(scenario, overrides), Store(tmp_path / name / "sparring.db")), **more)
+
+    return ran
+
+
+def test_one_seed_gives_one_run_and_another_gives_another(run: Run) -> None:
+    first, second, other = run("a"), run("b"), run("c", "seed=6")
+    assert (first.status, first.hash, first.weights) == ("done", second.hash, second.weights)
+    assert other.hash != first.hash and other.weights != first.weights
+    assert [told.step for told in first.told] == [0, 1, 2, 3]
+    assert all(told.figures["train/gap"] < 1e-4 for told in first.told[1:])  # type: ignore[operator]
+
+
+def test_slots_and_workers_change_no_word(run: Run) -> None:
+    query = "SELECT said FROM turns ORDER BY id"
+    first = run("a", "training.steps=1").rows(query)
+    assert run("b", "training.steps=1", "engine.slots=2", "rollout.workers=1").rows(query) == first
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_run_ends_like_an_unbroken_one(scenario: Path, tmp_path: Path) -> None:
+    driver = Path(__file__).with_name("driver.py")
+    done = subprocess.run(
+        [sys.executable, str(driver), str(scenario), str(tmp_path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONSAFEPATH": "1", "TRANSFORMERS_VERBOSITY": "error"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 10
+    assert {name: one for name, one in found.items() if one != found["unbroken"]} == {}
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(run: Run, tmp_path: Path) -> None:
+    whole = run("whole")
+    told: list[bool] = []
+    halted = run("halted", stop=lambda: told.append(True) or len(told) > 1)  # type: ignore[func-returns-value]
+    assert halted.status == "stopped" and len(halted.told) < 4
+    store = Store(tmp_path / "halted" / "sparring.db")
+    point = store.resume_point("r1")
+    rest = Ran(resume(from_resolved(point.scenario), store, point))
+    assert (rest.status, rest.hash, rest.weights) == ("done", whole.hash, whole.weights)
+
+
+FIFTH = {
+    "roles.poet": '{"kind": "plain", "prompt": "judge.md", "reward": ["format", "brevity"],'
+    ' "sampling": {"max_tokens": 4}}',
+    "graph.nodes.rhyme": '{"role": "poet", "samples": 2}',
+    "graph.edges": '["solve -> verify", "verify -> critique, rhyme", "critique -> revise"]',
+}
+
+
+def test_a_role_nobody_wrote_code_for_is_trained(run: Run) -> None:
+    without, with_poet = run("a", "training.steps=1"), run("b", "training.steps=1", *overrides(FIFTH))
+    rows = with_poet.rows("SELECT value FROM advantages WHERE role = 'poet'")
+    assert rows and any(value for (value,) in rows)
+    frozen = run("c", "training.steps=1", *overrides(FIFTH), "roles.poet.trainable=false")
+    assert len({without.weights, with_poet.weights, frozen.weights}) >= 2 and frozen.weights != with_poet.weights
+
+
+def overrides(changes: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in changes.items()]
+
+
+def test_a_failing_reward_is_masked_and_counted(run: Run) -> None:
+    found = run("a", "training.steps=1", 'roles.critic.reward=["moody"]')
+    invalid = found.told[-1].figures["invalid/moody"]
+    assert invalid and invalid > 0
+    critics = found.rows("SELECT count(*) FROM turns WHERE author = 'critic'")[0][0]
+    assert found.rows("SELECT count(*) FROM advantages WHERE role = 'critic'") == [(critics - invalid,)]
+
+
+PROPOSING = {
+    "roles.teacher": '{"kind": "plain", "prompt": "ask.md", "reward": ["learnability"], "sampling": {"max_tokens": 3}}',
+    "graph": '{"nodes": {"propose": {"role": "teacher"}, "admit": {"do": "admit"}, "solve": {"role": "solver"},'
+    ' "verify": {"do": "step"}}, "edges": ["propose -> admit", "admit -> solve if accepted", "solve -> verify"]}',
+    "rollout.episodes": "12",
+    "training.steps": "2",
+}
+
+
+def test_refused_proposals_are_data(run: Run, scenario: Path) -> None:
+    (scenario.parent / "ask.md").write_text("A word of {{ length }} letters")
+    lines = scenario.read_text().splitlines(keepends=True)
+    scenario.write_text("".join(line for line in lines if not line.startswith("  critic:")))
+    found = run("a", *overrides(PROPOSING))
+    assert found.status == "done"
+    refused = found.rows("SELECT reason, count(*) FROM refusals GROUP BY reason")
+    assert refused and sum(count for _, count in refused) <= 24
+    assert any(name.startswith("refused/") for name in found.told[-1].figures)
+
+
+def test_a_budget_ends_the_run_after_a_whole_step(run: Run) -> None:
+    found = run("a", "budget.tokens=1")
+    assert (found.status, [told.step for told in found.told]) == ("stopped", [0, 1])
+
+
+def test_a_band_drops_groups_and_nothing_is_learned(run: Run) -> None:
+    found = run("a", "training.steps=1", 'group.stages=[{"kind": "band", "low": 5, "high": 6}]')
+    groups = found.rows("SELECT kept, note FROM groups")
+    assert groups and all(not kept and "outside [5, 6]" in note for kept, note in groups)
+    assert found.told[-1].figures["train/tokens"] == 0.0
+    versions = found.rows("SELECT weights_sha FROM policy_versions")
+    assert len(set(versions)) == 1
+
+
+def resident() -> float:
+    """Resident memory of this process in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+SHORT = ("training.checkpoint.every=20", "evaluation.every=0", "graph.nodes.solve.samples=2", "rollout.episodes=2")
+
+
+def growth(run: Run, steps: int, since: int) -> float:
+    seen: dict[int, float] = {}
+
+    def measured() -> bool:
+        seen[len(seen)] = resident()
+        return False
+
+    run("a", f"training.steps={steps}", *SHORT, stop=measured)
+    return seen[steps - 1] - seen[since]
+
+
+def test_memory_is_flat_over_sixty_steps(run: Run) -> None:
+    assert growth(run, 60, 20) < 24
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_five_hundred_steps(run: Run) -> None:
+    assert growth(run, 500, 100) < 40
