@@ -179,16 +179,20 @@ def discrimination(episode: Episode, turn: Turn, context: Context) -> tuple[Scor
 
     agreement = mean over the classes present (verified right, wrong) of the part of attempts on which [share >= 0.5]
     says the same as the verifier. junk share = the largest share that an answer known to be junk earns. A rubric that
-    cannot be read earns -1, the least a readable one can: 0 would make silence better than a poor attempt.
+    cannot be read, or that nothing in this episode checks, earns -1, the least a readable one can: with 0, or no score,
+    silence would be better than a poor attempt.
     """
     written = episode.rubrics.get(turn.index)
     if written is None:
         problem = turn.parsed.problem if turn.parsed is not None else "not parsed"
         return (Score.valued("discrimination", -1.0, "attempts", problem or "no rubric"),)
     task = episode.task(turn.task)
-    tries = _measured(episode, written, turn.task, context)
-    if not tries or task is None:
-        return (Score.missing("discrimination", "attempts", "no valued attempt was measured"),)
+    judged_tries = _judged(episode, turn.task)
+    if not judged_tries or task is None:
+        return (Score.missing("discrimination", "attempts", "no valued attempt"),)
+    tries = _measured(episode, written, judged_tries, context)
+    if not tries:
+        return (Score.valued("discrimination", -1.0, "attempts", "no criterion was checked"),)
     agreement = balanced_agreement(tries)
     junk = junk_share(written, task, context.environment)
     n_right = sum(right for _, right in tries)
@@ -217,12 +221,17 @@ def junk_share(written: Rubric, task: Task, environment: Environment) -> float:
     return max((mark(written, junk).share or 0.0 for junk in environment.junk_answers(task)), default=0.0)
 
 
-def _measured(episode: Episode, written: Rubric, key: str | None, context: Context) -> list[tuple[float, bool]]:
+def _judged(episode: Episode, key: str | None) -> list[tuple[Turn, bool]]:
+    """The task's attempts that the verifier valued, with whether each is right."""
+    mine = ((turn, outcome(episode.score(turn.index, VERIFIER))) for turn in episode.turns if turn.task == key)
+    return [(turn, truth) for turn, truth in mine if truth is not None]
+
+
+def _measured(
+    episode: Episode, written: Rubric, tries: Sequence[tuple[Turn, bool]], context: Context
+) -> list[tuple[float, bool]]:
     found = []
-    for attempt in episode.turns:
-        truth = outcome(episode.score(attempt.index, VERIFIER)) if attempt.task == key else None
-        if truth is None:
-            continue
+    for attempt, truth in tries:
         share = mark(written, attempt.said, answers(episode, attempt, written, context)).share
         if share is not None:
             found.append((share, truth))

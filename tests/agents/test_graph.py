@@ -38,9 +38,9 @@ def test_the_default_preset_makes_this_tree_with_one_engine_call_a_node(table: A
     episode = table.play(propose_solve_critique_revise(), script)
     assert episode.ending is Ending.DONE and episode.error == ""
     names = ["propose", "admit", "describe", "solve", "verify", "critique", "revise", "reverify"]
-    assert [len(at(episode, name)) for name in names] == [1, 1, 4, 8, 8, 6, 6, 6]
-    assert table.engine.calls == [1, 4, 8, 6, 6]
-    assert [turn.index for turn in episode.turns] == list(range(40))
+    assert [len(at(episode, name)) for name in names] == [1, 1, 4, 8, 8, 16, 16, 16]
+    assert table.engine.calls == [1, 4, 8, 16, 16]
+    assert [turn.index for turn in episode.turns] == list(range(70))
 
 
 def test_a_role_continues_its_own_conversation_on_a_branch(table: Any) -> None:
@@ -81,10 +81,10 @@ def test_siblings_share_parent_node_and_context(table: Any) -> None:
     assert len({turn.seed for turn in siblings}) == 8
 
 
-def test_critics_judge_one_right_and_one_wrong_attempt(table: Any) -> None:
+def test_critics_judge_as_many_right_as_wrong_attempts(table: Any) -> None:
     episode = table.play(propose_solve_critique_revise(), script)
     judged = {episode.turns[episode.turns[turn.parent].parent].index for turn in at(episode, "critique")}
-    assert sorted(episode.score(index, "verifier").value for index in judged) == [0, 1]
+    assert sorted(episode.score(index, "verifier").value for index in judged) == [0, 0, 1, 1]
 
 
 def test_scores_belong_to_the_acting_turn(table: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_given_task_opens_the_tree_with_the_environments_words(table: Any, tas
     episode = table.play(solve(), script, task=task)
     assert (episode.turns[0].author, episode.turns[0].said, episode.turns[0].task) == ("environment", "begin", task.key)
     assert {turn.parent for turn in at(episode, "solve")} == {0}
-    assert len(at(table.play(solve_critique_revise(), script, task=task), "revise")) == 6
+    assert len(at(table.play(solve_critique_revise(), script, task=task), "revise")) == 16
 
 
 LOOP = {"act": {"role": "solver", "samples": 2}, "step": {"do": "step"}}

@@ -50,8 +50,16 @@ def test_silence_is_played_and_valued(table: Any, preset: Any) -> None:
 def test_endless_words_are_cut_and_the_conversation_goes_on(table: Any, preset: Any) -> None:
     episode = played(table, preset, lambda prompt, asked: "go on " * 1000, max_tokens=50)
     assert episode.ending is Ending.DONE
+    assert {turn.finish for turn in episode.turns if turn.token_ids} == {Finish.LENGTH}
+
+
+def test_after_endless_words_the_same_role_is_heard_again(table: Any, preset: Any) -> None:
+    def script(prompt: str, asked: Request) -> str:
+        return "<verdict>wrong</verdict>" if asked.tag == "critic" else "go on " * 1000
+
+    episode = played(table, preset, script, max_tokens=50)
     revised = [turn for turn in episode.turns if turn.node == "revise"]
-    assert {turn.finish for turn in revised} == {Finish.LENGTH}
+    assert revised and {turn.finish for turn in revised} == {Finish.LENGTH}
     assert all(turn.context.text.startswith("<|end|><|user|>") for turn in revised)
 
 

@@ -188,13 +188,13 @@ def test_discrimination_is_agreement_minus_what_junk_earns(
     assert "4 attempts, 1 right" in scores[0].note
 
 
-def test_a_rubric_that_cannot_be_read_earns_nothing_and_one_without_attempts_is_missing(
+def test_a_rubric_that_cannot_be_read_or_checked_earns_the_least_and_one_without_attempts_is_missing(
     tree: Any, context: Context
 ) -> None:
     assert run(discrimination, tree, tree.rubric("hm"), context).value == -1
     assert run(discrimination, tree, tree.rubric("1 answer is 12"), context).validity is Validity.MISSING
     attempts(tree, 1, 1)
-    assert run(discrimination, tree, tree.rubric("1 is kind"), context).validity is Validity.MISSING
+    assert run(discrimination, tree, tree.rubric("1 is kind"), context).value == -1
 
 
 def test_format_and_verifier_say_what_happened(tree: Any, context: Context) -> None:
