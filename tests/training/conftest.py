@@ -31,7 +31,7 @@ def make_model(seed: int = 0) -> Any:
     """A small Qwen3 whose next-token distributions are far from uniform and which ends a turn now and then."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny, "SHAPE", SMALL)
-        model: Any = tiny.build_model(seed).eval()
+        model: Any = tiny.build_model(seed).eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:

@@ -67,8 +67,8 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Role]:
     (folder / "prompt.md").write_text(
         "{{ text }}\n{% for one in heard %}{{ one.author }}: {{ one.text }}\n{% endfor %}"
     )
-    spec = {"kind": "plain", "prompt": "prompt.md", "sampling": Sampling(max_tokens=7)}
-    return {name: make_role(name, RoleSpec(**spec), Path(folder)) for name in ROLES}
+    spec = RoleSpec(kind="plain", prompt="prompt.md", sampling=Sampling(max_tokens=7))
+    return {name: make_role(name, spec, Path(folder)) for name in ROLES}
 
 
 def played(graph: GraphSpec, seed: int, engine: Recorder, renderer: ChatRenderer, roles: dict[str, Role]) -> Episode:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparring.training.credit import Grpo
-from sparring.training.curriculum import RandomArms, SelfEvolving, arms
+from sparring.training.curriculum import RandomArms, SelfEvolving, Value, arms
 
-DEPTHS = {"depth": (1, 2, 3)}
+DEPTHS: dict[str, tuple[Value, ...]] = {"depth": (1, 2, 3)}
 EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"
 
 

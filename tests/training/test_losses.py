@@ -45,6 +45,6 @@ def test_on_policy_both_have_one_gradient() -> None:
     gradients = []
     for loss in (ClipHigher(), Reinforce()):
         logprob = old.clone().requires_grad_()
-        loss(logprob, old, advantage).sum().backward()
+        loss(logprob, old, advantage).sum().backward()  # type: ignore[no-untyped-call]
         gradients.append(logprob.grad)
     torch.testing.assert_close(*gradients)

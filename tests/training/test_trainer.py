@@ -35,7 +35,7 @@ def gradient(model: Any, rows: Sequence[Row], loss: Any = None, **more: Any) -> 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """Distance of two gradients, relative to their length."""
-    return ((one - other).norm() / other.norm()).item()
+    return float(((one - other).norm() / other.norm()).item())
 
 
 @pytest.fixture
