@@ -60,11 +60,23 @@ class Exit:
 
 @dataclass(frozen=True)
 class RoleGraph:
-    """A compiled graph with the spec it came from. ``longest`` is the number of turns a branch may have."""
+    """A compiled graph with the spec it came from. ``longest`` is the number of turns a branch may have.
+
+    ``entry`` are the exits of its ``admit`` nodes: a task that is given enters where an accepted proposal would.
+    """
 
     spec: GraphSpec
     compiled: CompiledStateGraph[State, Runtime, State, State]
     longest: int
+    entry: tuple[Exit, ...] = ()
+
+    def inbox(self, book: Book, given: Turn | None) -> dict[str, list[int]]:
+        """Who is visited first: the start node, or whoever an accepted proposal would go to when a task is given."""
+        if given is None:
+            return {self.spec.start: [ROOT]}
+        if not self.entry:
+            return {self.spec.start: [given.index]}
+        return route(book, [given], self.entry, self.longest)
 
 
 def build_graph(spec: GraphSpec) -> RoleGraph:
@@ -81,8 +93,9 @@ def build_graph(spec: GraphSpec) -> RoleGraph:
     for name, node in spec.nodes.items():
         targets = tuple(dict.fromkeys(exit.target for exit in exits[name]))
         graph.add_node(name, _visitor(name, node, exits[name], longest), destinations=(*targets, END))
-    graph.add_edge(START, spec.start)
-    return RoleGraph(spec, graph.compile(), longest)
+    graph.add_conditional_edges(START, lambda state: [*state["inbox"]] or END, [*spec.nodes, END])
+    entry = tuple(out for name, node in spec.nodes.items() if node.do == "admit" for out in exits[name])
+    return RoleGraph(spec, graph.compile(), longest, entry)
 
 
 def _known(name: str, spec: GraphSpec) -> None:
@@ -131,8 +144,9 @@ async def play(
 ) -> Episode:
     """Play one episode. ``index`` is its place in the step, ``pick`` the curriculum decision it came from.
 
-    ``task`` is what it is about, unless a node of the graph proposes one. Model text never makes this raise; a failure
-    on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the error's text.
+    ``task`` is what it is about; without one a node of the graph must propose it. Model text never makes this raise; a
+    failure on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the error's
+    text.
     """
     began = time.monotonic()
     given = dict(parameters or (task.parameters if task else {}))
@@ -140,10 +154,10 @@ async def play(
     own = replace(runtime, book=book)
     ending, error = None, ""
     try:
-        first = ROOT if task is None else (await _set(own, task)).index
+        inbox = graph.inbox(book, None if task is None else await _set(own, task))
         with tracing_context(enabled=False):  # nothing leaves the machine, whatever LANGSMITH_TRACING says
             await graph.compiled.ainvoke(
-                {"inbox": {graph.spec.start: [first]}, "done": {}},
+                {"inbox": inbox, "done": {}},
                 {"recursion_limit": graph.longest + 2},
                 context=own,
             )

@@ -183,8 +183,8 @@ def _pick(book: Book, group: list[int], node: NodeSpec, rng: random.Random) -> l
         return shuffled[:limit]
     even = min(len(sides[True]), len(sides[False]), (limit + 1) // 2)
     balanced = [index for pair in zip(sides[True][:even], sides[False][:even], strict=True) for index in pair][:limit]
-    rest = [index for index in shuffled if index not in balanced and known[index] is not None] + sides[None]
-    return balanced + (rest[: limit - len(balanced)] if node.at_most is not None else rest)
+    # one side alone: a single turn, or the easy groups would teach that everything is right
+    return balanced or (sides[True] + sides[False] + sides[None])[:1]
 
 
 # -- the environment ---------------------------------------------------------------------------------------------------

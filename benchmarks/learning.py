@@ -2,8 +2,9 @@
 
     python benchmarks/learning.py [--seeds 0 1 2] [--steps N] [--out scenarios/code-output.results.md]
 
-The control has the same budget of steps and episodes, but its teacher is frozen and its curriculum is random. Role
-figures are means over the last ten steps; accuracy is on held-out tasks at temperature 1, and greedy once at the end.
+The control has the same budget of steps and episodes, but its teacher is frozen and its curriculum is random. Accuracy
+is on 200 held-out tasks at temperature 1, and greedy once at the end. Critic and rubric-writer are measured at the end
+on 100 held-out tasks; "in play" figures are means over the last ten steps, on programs the teacher wrote to be hard.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ WAYS = {
     "control": ["roles.teacher.trainable=false", "curriculum={kind: random, arms: {depth: [2, 3, 4, 5]}}"],
 }
 LAST = 10
-ROLE_FIGURES = {
-    "accepted": "proposals accepted",
-    "balanced/critic": "critic, balanced accuracy",
+ROLE_TASKS = 100
+ON_HELD_OUT = {
+    "balanced/critic": "critic, balanced",
     "score/rubric_writer/agreement": "rubric agreement",
     "score/rubric_writer/junk_share": "junk earns",
 }
+IN_PLAY = {"accepted": "proposals accepted", "balanced/critic": "critic in play"}
+
+ROLES = (*ON_HELD_OUT.values(), *IN_PLAY.values())
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,15 @@ def run(way: str, seed: int, more: list[str]) -> Result:
         minutes = (time.monotonic() - began) / 60
         assert session.evaluation is not None
         greedy = asyncio.run(session.evaluation.measure(-1, 0.0))[0].value
+        roles = asyncio.run(session.evaluation.roles(session.rollout.graph, ROLE_TASKS))
         session.close()
     curve = [(at, value) for news, at in zip(told, clock, strict=True) if (value := held_out(news)) is not None]
     return Result(
         way, seed, curve[0][1], curve[-1][1], greedy, minutes,
         int(sum(news.figures.get("tokens") or 0 for news in told)),
         next((at / 60 for at, value in curve if value >= 0.8), None),
-        {name: late for name in ROLE_FIGURES if (late := mean_of(told[-LAST:], name)) is not None},
+        {said: value for name, said in ON_HELD_OUT.items() if (value := roles.get(name)) is not None}
+        | {said: late for name, said in IN_PLAY.items() if (late := mean_of(told[-LAST:], name)) is not None},
     )  # fmt: skip
 
 
@@ -96,11 +102,11 @@ def mean_of(told: list[loop.Told], name: str) -> float | None:
 
 def table(results: list[Result]) -> str:
     """Markdown: a row per run, then mean and spread per way, then the difference."""
-    heads = ["way", "seed", "before", "after", "greedy", "min to 0.80", "minutes", "tokens", *ROLE_FIGURES.values()]
+    heads = ["way", "seed", "before", "after", "greedy", "min to 0.80", "minutes", "tokens", *ROLES]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for result in results:
         reached = f"{result.to_target:.1f}" if result.to_target is not None else "not reached"
-        roles = [f"{result.roles[name]:.3f}" if name in result.roles else "" for name in ROLE_FIGURES]
+        roles = [f"{result.roles[name]:.3f}" if name in result.roles else "" for name in ROLES]
         figures = [f"{result.before:.3f}", f"{result.after:.3f}", f"{result.greedy:.3f}", reached]
         cells = [result.way, str(result.seed), *figures, f"{result.minutes:.1f}", f"{result.tokens:,}", *roles]
         lines.append("| " + " | ".join(cells) + " |")

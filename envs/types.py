@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-JSON: TypeAlias = "str | int | float | bool | None | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "str | int | float | bool | Sequence[JSON] | Mapping[str, JSON] | None"
 
 
 def canonical(value: object) -> str:
@@ -98,7 +98,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """Criteria for one task, in order. ``author`` is the turn index that wrote it, ``None`` when it came with the task."""
+    """Criteria for one task, in order. ``author``: index of the turn that wrote it, ``None`` if it came with the task."""
 
     criteria: tuple[Criterion, ...]
     author: int | None = None
@@ -120,7 +120,7 @@ class CriterionScore:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One reward component of one turn. ``value`` is ``None`` unless ``validity`` is ``VALUED``; ``by`` says who judged."""
+    """One reward component of one turn. ``value`` is ``None`` unless ``validity`` is ``VALUED``; ``by``: who judged."""
 
     name: str
     value: float | None

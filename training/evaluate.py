@@ -12,6 +12,7 @@ from typing import Any
 
 from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.graph import RoleGraph, build_graph, play
+from sparring.agents.settle import settle
 from sparring.agents.stage import Runtime
 from sparring.envs.types import Episode, Task
 from sparring.scenarios.errors import ScenarioError
@@ -19,6 +20,7 @@ from sparring.scenarios.schema import Edge, EvaluationSpec, GraphSpec, RoleSpec
 from sparring.storage.records import EvaluationRow
 
 from .gate import Gate
+from .summary import Figures, summarise
 
 
 def attempt_graph(spec: GraphSpec, samples: int) -> GraphSpec:
@@ -64,19 +66,24 @@ class Evaluation:
     tasks: Sequence[tuple[str, Task]]
     seed: int
 
+    async def roles(self, whole: RoleGraph, count: int) -> Figures:
+        """Figures of every role (see ``summarise``) when the ``whole`` graph plays ``count`` of the held-out tasks."""
+        return summarise(await self._play(whole, self.runtime, self.tasks[:count]))
+
+    async def _play(
+        self, graph: RoleGraph, runtime: Runtime, tasks: Sequence[tuple[str, Task]]
+    ) -> list[Episode]:
+        own = dataclasses.replace(runtime, seed=(self.seed, "evaluation"), work=self.gate.work)
+        starts = [partial(play, graph, own, task=task, index=index) for index, (_, task) in enumerate(tasks)]
+        played: list[Episode] = await self.gate.play(starts)
+        with own.environments.lend() as environment:
+            return [settle(episode, own.roles, environment) for episode in played]
+
     async def measure(self, step: int, temperature: float | None = None) -> tuple[EvaluationRow, ...]:
         """Every metric at ``temperature`` (the scenario's when absent). The same draws at every step of a run."""
         heat = self.spec.temperature if temperature is None else temperature
-        runtime = dataclasses.replace(
-            self.runtime,
-            seed=(self.seed, "evaluation"),
-            work=self.gate.work,
-            roles={name: _at(role, heat) for name, role in self.runtime.roles.items()},
-        )
-        starts = [
-            partial(play, self.graph, runtime, task=task, index=index) for index, (_, task) in enumerate(self.tasks)
-        ]
-        episodes = await self.gate.play(starts)
+        cooled = {name: _at(role, heat) for name, role in self.runtime.roles.items()}
+        episodes = await self._play(self.graph, dataclasses.replace(self.runtime, roles=cooled), self.tasks)
         by_arm: dict[str, list[list[bool]]] = {}
         for (arm, _), episode in zip(self.tasks, episodes, strict=True):
             by_arm.setdefault(arm, []).append(outcomes(episode))

@@ -39,7 +39,6 @@ async def learn(
     settings = session.scenario.training
     estimate = make(advantages, settings.advantage)
     stages = session.stages()
-    began, spent = time.monotonic(), 0
     if session.last_step < 0:
         await _begin(session, watch)
         if stop():
@@ -67,9 +66,10 @@ async def learn(
         )
         session.baselines = dict(earned.baselines)
         _save(session, record, clock)
-        spent += int(figures["tokens"] or 0)
+        session.spent_tokens += int(figures["tokens"] or 0)
+        session.spent_s += time.monotonic() - clock
         _tell(session, watch, step, figures, record.evaluations, clock)
-        if stop() or _spent(session, began, spent):
+        if stop() or _spent(session):
             return "stopped" if step < settings.steps else "done"
     return "done"
 
@@ -139,7 +139,7 @@ def _rng(session: Session, step: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(derive(session.scenario.seed, step, "curriculum")))
 
 
-def _spent(session: Session, began: float, tokens: int) -> bool:
+def _spent(session: Session) -> bool:
     budget = session.scenario.budget
-    late = budget.minutes is not None and time.monotonic() - began > 60 * budget.minutes
-    return late or (budget.tokens is not None and tokens >= budget.tokens)
+    late = budget.minutes is not None and session.spent_s > 60 * budget.minutes
+    return late or (budget.tokens is not None and session.spent_tokens >= budget.tokens)

@@ -43,7 +43,10 @@ def locate(model: str, base: Path) -> str:
         return model
     config = folder / "config.json"
     if not config.is_file():
-        raise EngineError(f"policy.model {model!r}: {folder} is not a model folder (no config.json in it)")
+        raise EngineError(
+            f"policy.model {model!r}: {folder} is not a model folder (no config.json in it); "
+            f"give a folder that transformers can load, or {BUILTIN}"
+        )
     try:
         json.loads(config.read_text())
     except ValueError as error:

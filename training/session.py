@@ -28,6 +28,7 @@ from sparring.scenarios.registry import (
 )
 from sparring.scenarios.schema import Ref, Scenario
 from sparring.scenarios.seeds import derive
+from sparring.storage import queries
 from sparring.storage.records import CheckpointRow, ResumePoint
 from sparring.storage.store import Store
 
@@ -53,7 +54,8 @@ def make(registry: Registry[Any], ref: Ref, **more: Any) -> Any:
 class Session:
     """Everything a run needs, built and ready. ``last_step`` is the newest whole step, -1 before the first.
 
-    ``engine`` serves the shared policy; other engines are reached through the rollout's runtime.
+    ``engine`` serves the shared policy; other engines are reached through the rollout's runtime. ``spent_s`` and
+    ``spent_tokens`` are what the run has used of its budget, before a resume included.
     """
 
     scenario: Scenario
@@ -70,6 +72,8 @@ class Session:
     folder: Path
     last_step: int = -1
     baselines: dict[str, float] = field(default_factory=dict)
+    spent_s: float = 0.0
+    spent_tokens: int = 0
 
     def stages(self) -> list[Any]:
         """The scenario's group stages, in order."""
@@ -83,9 +87,9 @@ class Session:
 
     def prune_checkpoints(self, newest: int) -> None:
         """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``."""
-        spec = self.scenario.training.checkpoint
-        keep = {str(self.folder / f"step-{newest - back * spec.every:06d}") for back in range(spec.keep)}
-        checkpoint.prune(self.folder, keep)
+        written = sorted(str(folder) for folder in self.folder.glob("step-??????"))
+        whole = [path for path in written if path <= str(self.folder / f"step-{newest:06d}")]
+        checkpoint.prune(self.folder, set(whole[-self.scenario.training.checkpoint.keep :]))
 
     def close(self) -> None:
         """Give threads, environments, locks and connections back."""
@@ -117,6 +121,8 @@ def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
     session.baselines = {name: float(value) for name, value in point.state.get("baselines", {}).items()}
     session.novelty.seen |= store.task_keys(point.run)
     session.last_step = point.last_step
+    done = queries.steps(store, point.run)
+    session.spent_s, session.spent_tokens = sum(step.seconds for step in done), sum(step.tokens or 0 for step in done)
     if (sha := session.trainer.weights_sha()) != point.weights_sha:
         raise StoreError(f"run {point.run}: the checkpoint's weights hash to {sha[:12]}, the database says otherwise")
     return session

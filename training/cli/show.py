@@ -168,7 +168,9 @@ def _show_step(store: Store, at: Place, as_json: bool) -> None:
     found = [step for step in steps(store, at.run) if step.step == at.step]
     if not found:
         last = store.run(at.run).last_step
-        raise RunNotFound(f"run {at.run} has no step {at.step}; its last is {last}")
+        raise RunNotFound(
+            f"run {at.run} has no step {at.step}; its last is {last}: '{typed(store, f'show {at.run}')}' shows the run"
+        )
     step, played = found[0], episodes(store, at.run, "best", at.step, limit=10_000)
     measured = [row for row in store.evaluations(at.run) if row.step == at.step]
     if as_json:

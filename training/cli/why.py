@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Db, place, reading
+from sparring.scenarios.errors import RunNotFound
+
+from .options import AsJson, Db, place, reading, typed
 from .output import colour, console, number, one_line, print_json, spoken, visible
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def why(
 
     with closing(reading(db)) as store:
         at = place(store, step)
+        if at.episode is not None:
+            raise RunNotFound(f"why explains a step, not {step}; try: {typed(store, f'why {at.run}/{at.step}')}")
         number_of = at.step if at.step is not None else store.run(at.run).last_step or 0
         report = lineage.why(store, at.run, number_of, limit)
     if as_json:
