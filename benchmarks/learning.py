@@ -28,7 +28,7 @@ from sparring.training import session as sessions
 SCENARIO = "code-output"
 WAYS = {
     "self-play": [],
-    "control": ["roles.teacher.trainable=false", "curriculum={kind: random, arms: {depth: [2, 3, 4, 5]}}"],
+    "control": ["roles.teacher.trainable=false", "curriculum={kind: random, arms: {depth: [2, 3, 4]}}"],
 }
 LAST = 10
 ROLE_TASKS = 100
