@@ -81,7 +81,7 @@ def main() -> None:
                 ratios.append(alone / took)
                 rates.append(tokens / took)
                 alone_rates.append(tokens / alone)
-        size = (Path(folder) / "bench.db").stat().st_size
+        size = sum(file.stat().st_size for file in Path(folder).glob("bench.db*"))
         session.close()
     print(f"{scenario.name}: {asked.rounds} steps, {turns} role turns; database {size / 1e6:.1f} MB")
     for name, values in (("whole way tok/s", rates), ("engine alone tok/s", alone_rates), ("ratio", ratios)):
