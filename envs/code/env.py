@@ -144,7 +144,7 @@ class CodeEnvironment(Environment):
         extra = {name: value for name, value in row.items() if name not in ("program", "answer", *self.parameters)}
         known = {name: row[name] for name in self.parameters if name in row}
         parameters = {"depth": count_lines(program), **known}
-        return self._task(program, output, ran.trace, parameters, "file", extra)
+        return self._task(program, output, ran.trace, parameters, where, extra)
 
     def reserve(self, keys: Iterable[str]) -> None:
         """Task keys of the evaluation set: proposals equal to one of them are refused as ``held_out``."""

@@ -90,7 +90,8 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
 ) -> None:
     assert told("run", str(scenario), "--db", "whole.db").exit_code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(Stop, "asked", lambda stop: True)
+        asked = iter([False])  # not after step 0, but after step 1
+        patch.setattr(Stop, "asked", lambda stop: next(asked, True))
         assert told("run", str(scenario)).exit_code == 0
     assert json.loads(told("runs", "--json").stdout)[0]["status"] == "stopped"
     done = told("resume", "latest")
