@@ -98,7 +98,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """Criteria for one task, in order. ``author``: index of the turn that wrote it, ``None`` if it came with the task."""
+    """Criteria for one task, in order. ``author``: index of the turn that wrote it, ``None`` if no turn did."""
 
     criteria: tuple[Criterion, ...]
     author: int | None = None
