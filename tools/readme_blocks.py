@@ -49,6 +49,7 @@ def run(path: Path, slow: bool) -> int:
     wanted = [block for block in found if block.mark == "run" or (slow and block.mark == "slow")]
     # the commands of the environment this tool runs in, whatever else is on the path
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("PYTHONSAFEPATH", None)  # a reader's shell does not set it, and finds the file just written
     with tempfile.TemporaryDirectory() as folder:
         write_files(found, Path(folder))
         for block in wanted:
