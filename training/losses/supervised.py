@@ -1,0 +1,86 @@
+"""Losses that make shown text likelier: weighted fine-tuning on turns, and next-token replay of general text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .base import Aggregate, Tokens
+from .distill import Direction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Supervised:
+    """-logp: fine-tuning; each turn's weight is in its coefficients (RAFT, arXiv 2304.06767; ReST, arXiv 2308.08998).
+
+    The gradient is -grad logp times the coefficient: REINFORCE with the weight as advantage and no ratio, which is what
+    cloning the best of N amounts to (OREAL's positive branch, arXiv 2502.06781).
+    """
+
+    class Config(BaseModel):
+        """``aggregate``: how a step's turns share the gradient (tokens: every token alike; turns: every turn alike)."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        aggregate: Aggregate = "tokens"
+
+    needs: frozenset[str] = frozenset()
+    every_token = True
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.Config()
+        self.aggregate: Aggregate = self.config.aggregate
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        """The sum of coefficient x -logp."""
+        return -(tokens.coefficient_N * tokens.logprob_N).sum()
+
+    def figures(self, tokens: Tokens) -> Mapping[str, Tensor]:
+        """``nll``: -logp in nats."""
+        return {"nll": -tokens.logprob_N.detach()}
+
+
+class NextToken:
+    """ce x -logp + kl x KL(reference || policy) on general text, against forgetting (GeRe, arXiv 2508.04676).
+
+    The gradient of the first term is -grad logp; that of the second is sum_v (pi - reference) grad logit_v, which is 0
+    while the policy still says what the reference says (imitation of its logits).
+    """
+
+    class Config(BaseModel):
+        """``ce`` weighs the text's own next tokens, ``kl`` the reference's whole next-token distributions.
+
+        ``kl`` above 0 needs a reference model of the same vocabulary.
+        """
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        ce: float = Field(default=1.0, ge=0)
+        kl: float = Field(default=0.0, ge=0)
+
+    every_token = True
+    aggregate: Aggregate = "tokens"
+    direction: Direction = "forward"
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.Config()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """A teacher's distributions where ``kl`` is above 0."""
+        return frozenset({"teacher"} if self.config.kl else ())
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        """The sum of coefficient x loss."""
+        loss_N = -self.config.ce * tokens.logprob_N
+        if self.config.kl:
+            assert tokens.divergence_N is not None  # asked for in needs
+            loss_N = loss_N + self.config.kl * tokens.divergence_N
+        return (tokens.coefficient_N * loss_N).sum()
+
+    def figures(self, tokens: Tokens) -> Mapping[str, Tensor]:
+        """``nll``: -logp in nats; ``kl``: the divergence from the reference, where it was computed."""
+        found = {"nll": -tokens.logprob_N.detach()}
+        return found if tokens.divergence_N is None else found | {"kl": tokens.divergence_N.detach()}
