@@ -19,11 +19,9 @@ from pathlib import Path
 from sparring.agents.engine import Completion, Request
 from sparring.envs.types import Episode, Pick
 from sparring.scenarios.load import load
-from sparring.scenarios.registry import advantages
 from sparring.storage.records import StepRecord
 from sparring.storage.store import Store
 from sparring.training import session as sessions
-from sparring.training.credit import credit
 from sparring.training.curriculum import arms
 
 
@@ -50,8 +48,8 @@ def whole(session: sessions.Session, step: int) -> list[Episode]:
     share = scenario.rollout.episodes // len(cells)
     picks = [Pick(name, cell, share) for name, cell in cells.items()]
     episodes = asyncio.run(session.rollout.play(picks, step))
-    earned = credit(episodes, scenario.roles, sessions.make(advantages, scenario.training.advantage))
-    row = StepRecord(step, tuple(picks), tuple(episodes), earned.groups, earned.advantages)
+    made = session.plan.make(session.plan.due(step, {}), episodes, step)
+    row = StepRecord(step, tuple(picks), tuple(episodes), tuple(made.groups), tuple(made.advantages))
     session.store.save_step(session.run, row)
     return episodes
 

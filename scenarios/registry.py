@@ -79,6 +79,13 @@ def _where(part: object) -> str:
     return f"{getattr(part, '__module__', '?')}.{getattr(part, '__qualname__', repr(part))}"
 
 
+def make(registry: Registry[Any], ref: Any, *args: Any, **more: Any) -> Any:
+    """The part that ``ref`` (``kind`` and ``options``) names, built from its options; the rest go to its constructor."""
+    part = registry.get(ref.kind)
+    config = getattr(part, "Config", None)
+    return part(config.model_validate(ref.options), *args, **more) if config is not None else part(*args, **more)
+
+
 environments: Registry[Any] = Registry("environment")
 task_sources: Registry[Any] = Registry("task_source")
 roles: Registry[Any] = Registry("role")
@@ -90,12 +97,14 @@ engines: Registry[Any] = Registry("engine")
 group_stages: Registry[Any] = Registry("group_stage")
 advantages: Registry[Any] = Registry("advantage")
 losses: Registry[Any] = Registry("loss")
+trainers: Registry[Any] = Registry("trainer")
+objectives: Registry[Any] = Registry("objective")
 curricula: Registry[Any] = Registry("curriculum")
 
 PARTS: dict[str, Registry[Any]] = {
     registry.kind: registry
     for registry in (
         environments, task_sources, roles, graphs, conditions, rewards, rules,
-        engines, group_stages, advantages, losses, curricula,
+        engines, group_stages, advantages, losses, trainers, objectives, curricula,
     )
 }  # fmt: skip

@@ -24,7 +24,9 @@ from pydantic import (
 )
 
 from .digest import digest
+from .problems import KeyPath
 from .registry import graphs
+from .schedule import Now, Schedule, place
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
@@ -97,7 +99,9 @@ class RoleSpec(Spec):
     reward: dict[str, Number] = Field(default_factory=dict)
     sees: tuple[str, ...] = ()
     compare: Literal["siblings", "step", "baseline"] = "siblings"
+    discount: Number | None = Field(default=None, ge=0, le=1)
     weight: Number = Field(default=1.0, ge=0)
+    adapter: str = ""
 
     @field_validator("reward", mode="before")
     @classmethod
@@ -198,11 +202,25 @@ class GraphSpec(Spec):
         return list(dict.fromkeys(node.role for node in self.nodes.values() if node.role is not None))
 
 
+class LoraSpec(Spec):
+    """Train low-rank adapters instead of the weights. ``modules`` are names of linear layers, or ``all`` of them."""
+
+    rank: Whole = Field(default=16, ge=1)
+    alpha: Number = Field(default=32.0, gt=0)
+    modules: tuple[str, ...] | Literal["all"] = "all"
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
+
+
 class PolicySpec(Spec):
-    """The model that is trained: ``builtin:tiny``, a local folder, or a hub name."""
+    """The model that is trained: ``builtin:tiny``, a local folder, or a hub name.
+
+    ``checkpointing`` recomputes activations in the backward pass: less memory, more time, the same gradient.
+    """
 
     model: str = Field(default="builtin:tiny", min_length=1)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    lora: LoraSpec | None = None
+    checkpointing: Flag = False
 
 
 class RolloutSpec(Spec):
@@ -231,7 +249,7 @@ class OptimizerSpec(Spec):
     """``lr`` per step, ``warmup`` in steps (linear from 0)."""
 
     kind: Literal["adamw", "sgd"] = "adamw"
-    lr: Number = Field(default=1e-3, gt=0)
+    lr: Number = Field(default=1e-3, ge=0)
     betas: tuple[Number, Number] = (0.9, 0.95)
     weight_decay: Number = Field(default=0.0, ge=0)
     warmup: Whole = Field(default=0, ge=0)
@@ -251,17 +269,97 @@ class CheckpointSpec(Spec):
     keep: Whole = Field(default=2, ge=1)
 
 
+class WhenSpec(Spec):
+    """A trainer waits until a figure of the last step is inside these bounds; a figure that is not there is outside."""
+
+    metric: str = Field(min_length=1)
+    at_least: Number | None = None
+    at_most: Number | None = None
+
+    def holds(self, figures: Mapping[str, float | None]) -> bool:
+        """Whether the figure is there and inside the bounds."""
+        value = figures.get(self.metric)
+        if value is None:
+            return False
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+class TrainerSpec(Ref):
+    """A trainer part and when it takes part in a step: steps after ``after`` up to ``until``, each ``every``-th one.
+
+    ``weight`` scales its loss. Its other keys are the part's options.
+    """
+
+    after: Whole = Field(default=0, ge=0)
+    until: Whole | None = Field(default=None, ge=1)
+    every: Whole = Field(default=1, ge=1)
+    when: WhenSpec | None = None
+    weight: Number = Field(default=1.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
+        if not isinstance(value, Mapping):
+            raise ValueError("a trainer's name, or a mapping with kind: and its options, is needed")
+        own = {key: item for key, item in value.items() if key in cls.model_fields and key != "options"}
+        options = value.get("options")
+        rest = options if isinstance(options, dict) else _rest(value, *own)
+        return {**own, "options": dict(rest)}
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        when = self.when.model_dump(mode="json") if self.when is not None else None
+        plan = {"after": self.after, "until": self.until, "every": self.every, "when": when, "weight": self.weight}
+        return {"kind": self.kind, **plan, **self.options}
+
+    def due(self, step: int, figures: Mapping[str, float | None]) -> bool:
+        """Whether it takes part in this step (from 1), given the last step's figures."""
+        if step <= self.after or (self.until is not None and step > self.until) or (step - self.after) % self.every:
+            return False
+        return self.when is None or self.when.holds(figures)
+
+
+class ReferenceSpec(Spec):
+    """What log-probs are compared with by a KL term or DPO: ``start`` is the policy as this run began, or a model.
+
+    ``every`` steps the policy itself becomes the reference (0: never).
+    """
+
+    model: str = Field(default="start", min_length=1)
+    every: Whole = Field(default=0, ge=0)
+
+
 class TrainingSpec(Spec):
-    """The update: how many, from which advantage and loss, with which optimiser."""
+    """The update: how many, what teaches, with which optimiser.
+
+    ``objective`` names a bundle of advantage, loss and group stages; what is written beside it wins. ``trainers`` are
+    the parts that make rows of what was played; ``rl`` alone unless said otherwise. Each step is ``epochs`` passes over
+    its rows in ``minibatches`` optimiser updates each. ``on_bad_step``: what a loss or gradient that is not finite
+    does; it is never applied.
+    """
 
     steps: Whole = Field(default=60, ge=0)
+    objective: str | None = None
     advantage: Ref = Ref(kind="grpo")
-    loss: Ref = Ref(kind="clip_higher")
+    loss: Ref = Ref(kind="dapo")
+    trainers: dict[str, TrainerSpec] = Field(default_factory=lambda: {"rl": TrainerSpec(kind="rl")}, min_length=1)
+    reference: ReferenceSpec = ReferenceSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     max_grad_norm: Number = Field(default=1.0, gt=0)
     epochs: Whole = Field(default=1, ge=1)
+    minibatches: Whole = Field(default=1, ge=1)
     micro_batch_tokens: Whole = Field(default=16384, ge=1)
+    on_bad_step: Literal["stop", "skip"] = "stop"
     checkpoint: CheckpointSpec = CheckpointSpec()
+
+    @field_validator("trainers", mode="before")
+    @classmethod
+    def _name_trainers(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: _with_kind(str(key), trainer) for key, trainer in value.items()}
 
 
 class EvaluationSpec(Spec):
@@ -314,6 +412,7 @@ class Scenario(Spec):
     load: tuple[str, ...] = ()
 
     _path: Path | None = PrivateAttr(None)
+    _schedules: dict[KeyPath, Schedule] = PrivateAttr(default_factory=dict)
 
     @field_validator("roles", mode="before")
     @classmethod
@@ -354,9 +453,35 @@ class Scenario(Spec):
     def resolved(self) -> dict[str, Any]:
         """Plain JSON data with every default filled, and ``source``, the file; ``from_resolved`` reads it back."""
         source = str(self._path.absolute()) if self._path is not None else None
-        return {**self.model_dump(mode="json", by_alias=True), "source": source}
+        return {**self._content(), "source": source}
+
+    @property
+    def scheduled(self) -> tuple[KeyPath, ...]:
+        """Paths of the numbers that follow a schedule."""
+        return tuple(self._schedules)
+
+    def at(self, now: Now) -> Scenario:
+        """The scenario with every scheduled number as it is at this moment, itself when there is none.
+
+        Its ``resolved()`` and ``digest`` stay those of the whole scenario. Writes to ``now.state``.
+        """
+        if not self._schedules:
+            return self
+        data = self.model_dump(mode="json", by_alias=True)
+        for path, schedule in self._schedules.items():
+            number = schedule.at(now, path)
+            place(data, path, number)
+        moment = Scenario.model_validate(data)
+        moment._path, moment._schedules = self._path, self._schedules
+        return moment
+
+    def _content(self) -> dict[str, Any]:
+        data = self.model_dump(mode="json", by_alias=True)
+        for path, schedule in self._schedules.items():
+            place(data, path, schedule.written())
+        return data
 
     @property
     def digest(self) -> str:
         """Content hash of the filled scenario; where the file lies and in which order keys stand do not matter."""
-        return digest(self.model_dump(mode="json", by_alias=True))
+        return digest(self._content())

@@ -6,124 +6,21 @@ Pure Python on plain lists. Comparison groups come from lineage alone, so any ro
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from sparring.envs.types import Ending, Episode, Turn, Validity
 from sparring.storage.records import AdvantageRow, GroupRow
 
+from .groups import Group, Member, Place, moments
+
 if TYPE_CHECKING:
     from sparring.scenarios.schema import RoleSpec
 
-    from .stages import Stage
-
-
-class Advantage(Protocol):
-    """Rewards of one group to advantages, same length and order. A group of one gets 0."""
-
-    def __call__(self, reward_G: Sequence[float]) -> list[float]: ...
-
-
-class _NoOptions(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Grpo:
-    """(R - mean) / (std + 1e-4) with the sample (n - 1) standard deviation (GRPO, arXiv 2402.03300).
-
-    >>> [round(value, 3) for value in Grpo()([1.0, 1.0, 0.0])]
-    [0.577, 0.577, -1.155]
-    """
-
-    Config = _NoOptions
-
-    def __init__(self, config: _NoOptions | None = None) -> None: ...
-
-    def __call__(self, reward_G: Sequence[float]) -> list[float]:
-        """Z-scores; all 0 when the group agrees."""
-        mean, std = moments(reward_G)
-        return [(reward - mean) / (std + 1e-4) if std else 0.0 for reward in reward_G]
-
-
-class MeanBaseline:
-    """R - mean, no scaling (Dr. GRPO, arXiv 2503.20783).
-
-    >>> [round(value, 3) for value in MeanBaseline()([1.0, 1.0, 0.0])]
-    [0.333, 0.333, -0.667]
-    """
-
-    Config = _NoOptions
-
-    def __init__(self, config: _NoOptions | None = None) -> None: ...
-
-    def __call__(self, reward_G: Sequence[float]) -> list[float]:
-        """Distance to the group's mean."""
-        mean, _ = moments(reward_G)
-        return [reward - mean for reward in reward_G]
-
-
-class LeaveOneOut:
-    """R - mean of the others = n / (n - 1) (R - mean) (RLOO, arXiv 2402.14740).
-
-    >>> LeaveOneOut()([1.0, 0.0])
-    [1.0, -1.0]
-    """
-
-    Config = _NoOptions
-
-    def __init__(self, config: _NoOptions | None = None) -> None: ...
-
-    def __call__(self, reward_G: Sequence[float]) -> list[float]:
-        """Distance to the mean of the other members."""
-        n = len(reward_G)
-        if n < 2:
-            return [0.0] * n
-        mean, _ = moments(reward_G)
-        return [n / (n - 1) * (reward - mean) for reward in reward_G]
-
-
-class Moments(NamedTuple):
-    """Mean and sample standard deviation; 0 deviation for fewer than two values."""
-
-    mean: float
-    std: float
-
-
-def moments(reward_G: Sequence[float]) -> Moments:
-    """Mean and sample (n - 1) standard deviation of one group.
-
-    >>> moments([2.0])
-    Moments(mean=2.0, std=0.0)
-    """
-    n = len(reward_G)
-    mean = math.fsum(reward_G) / n
-    if n < 2 or max(reward_G) == min(reward_G):
-        return Moments(mean, 0.0)
-    return Moments(mean, math.sqrt(math.fsum((reward - mean) ** 2 for reward in reward_G) / (n - 1)))
-
-
-def combine(episode: Episode, turn: Turn, weights: Mapping[str, float]) -> float | None:
-    """Weighted sum of a turn's valued rewards; ``None`` when one is invalid or none is valued: masked, never 0."""
-    total, valued = 0.0, False
-    for name, weight in weights.items():
-        score = episode.score(turn.index, name)
-        if score is None or score.validity is Validity.MISSING:
-            continue
-        if score.validity is Validity.INVALID or score.value is None or not math.isfinite(score.value):
-            return None
-        total, valued = total + weight * score.value, True
-    return total if valued else None
-
-
-class Place(NamedTuple):
-    """Where a turn is: position of its episode in the step, index of the turn in the episode."""
-
-    episode: int
-    turn: int
+    from .advantages.base import Advantage
+    from .stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -135,15 +32,30 @@ class Credit:
     baselines: Mapping[str, float] = field(default_factory=dict)
 
 
+def components(episode: Episode, turn: Turn, weights: Mapping[str, float]) -> dict[str, float] | None:
+    """A turn's valued rewards, each times its weight; ``None`` when one is invalid or none is valued: masked, never 0."""
+    found: dict[str, float] = {}
+    for name, weight in weights.items():
+        score = episode.score(turn.index, name)
+        if score is None or score.validity is Validity.MISSING:
+            continue
+        if score.validity is Validity.INVALID or score.value is None or not math.isfinite(score.value):
+            return None
+        found[name] = weight * score.value
+    return found or None
+
+
 def relatives(episodes: Sequence[Episode], places: Sequence[Place]) -> dict[str, list[Place]]:
     """Partition turns of one node by their closest shared ancestor; whoever stays alone forms a group of one.
 
     Siblings (one parent) are compared with each other; an only child climbs to the nearest ancestor under which others
-    are left. What is left at the root is compared within the same curriculum decision.
+    are left. Turns that climb to where their task was set meet those of every other episode on the same task. What is
+    left at the root is compared within the same curriculum decision.
     """
     groups: dict[str, list[Place]] = {}
-    roots: defaultdict[str, list[Place]] = defaultdict(list)
+    joined: defaultdict[str, list[Place]] = defaultdict(list)
     by_episode: defaultdict[int, list[Place]] = defaultdict(list)
+    repeated = _repeated(episodes)
     for place in places:
         by_episode[place.episode].append(place)
     for at, members in by_episode.items():
@@ -152,14 +64,49 @@ def relatives(episodes: Sequence[Episode], places: Sequence[Place]) -> dict[str,
         for place in members:
             below[turns[place.turn].parent].append(place)
         for ancestor in range(len(turns) - 1, -1, -1):  # children stand after their parent, so the deepest come first
-            left = below.pop(ancestor, [])
-            if len(left) > 1:
+            left, key = below.pop(ancestor, []), _sets(turns, ancestor)
+            if key in repeated:
+                joined[f"task {key}"] += left
+            elif len(left) > 1:
                 groups[f"episode {at} turn {ancestor}"] = left
             else:
                 below[turns[ancestor].parent] += left
-        roots[f"pick {episodes[at].pick}"] += below[None]
-    found = {scope: sorted(members) for scope, members in (groups | roots).items() if members}
+        joined[f"pick {episodes[at].pick}"] += below[None]
+    found = {scope: sorted(members) for scope, members in (groups | joined).items() if members}
     return dict(sorted(found.items(), key=lambda item: item[1][0]))
+
+
+def _sets(turns: Sequence[Turn], index: int) -> str | None:
+    """The key of the task that came into force with this turn."""
+    turn = turns[index]
+    before = None if turn.parent is None else turns[turn.parent].task
+    return turn.task if turn.task != before else None
+
+
+def _repeated(episodes: Sequence[Episode]) -> set[str | None]:
+    """Keys of tasks that were set in more than one episode."""
+    counts = Counter(
+        key
+        for episode in episodes
+        for key in {_sets(episode.turns, turn.index) for turn in episode.turns}
+        if key is not None
+    )
+    return {key for key, count in counts.items() if count > 1}
+
+
+def form(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str] = ()) -> list[Group]:
+    """One role's groups before any stage. Turns whose reward is not valued, and broken episodes, take no part.
+
+    ``nodes`` restricts to these; none means all. With ``spec.discount`` a turn's reward is its own plus what the later
+    turns of its conversation earn, each discounted once per turn.
+    """
+    valued = _valued(episodes, role, spec, nodes)
+    if spec.discount:
+        valued = _returns(episodes, valued, spec.discount)
+    return [
+        Group.of(role, node, scope, [valued[place] for place in members])
+        for node, scope, members in _scopes(episodes, valued, spec.compare)
+    ]
 
 
 def credit(
@@ -168,11 +115,11 @@ def credit(
     advantage: Advantage,
     baselines: Mapping[str, float] | None = None,
     stages: Sequence[Stage] = (),
+    nodes: Sequence[str] = (),
 ) -> Credit:
-    """Advantages of every trainable role's turns, per comparison scope, with one denominator per role.
+    """Advantages of every trainable role's turns. A dropped group's turns are recorded with weight 0.
 
-    ``pull`` of a turn is its signed share of its role's gradient coefficient: value x weight x tokens / role tokens.
-    Turns whose reward is not valued, and episodes that broke, take no part.
+    ``pull`` is filled in when rows are packed, for only then the denominators are known.
     """
     held = dict(baselines or {})
     groups: list[GroupRow] = []
@@ -180,39 +127,53 @@ def credit(
     for role, spec in roles.items():
         if not spec.trainable:
             continue
-        reward_of = _rewards(episodes, role, spec)
-        n_tokens = sum(len(episodes[place.episode].turns[place.turn].token_ids) for place in reward_of)
-        for node, scope, members in _scopes(episodes, reward_of, spec.compare):
-            rewards = [reward_of[place] for place in members]
-            dropped = next((reason for stage in stages if (reason := stage(rewards))), "")
-            values = [0.0] * len(rewards) if dropped else _values(rewards, spec, role, advantage, held)
-            groups.append(_group(len(groups), role, node, scope, rewards, values, dropped))
-            for place, reward, value in zip(members, rewards, values, strict=True):
-                tokens = len(episodes[place.episode].turns[place.turn].token_ids)
-                pull = value * spec.weight * tokens / max(1, n_tokens)
-                rows.append(
-                    AdvantageRow(
-                        place.episode, place.turn, role, groups[-1].index, reward, value, spec.weight, tokens, pull
-                    )
-                )
+        formed = [staged(group, stages, episodes) for group in form(episodes, role, spec, nodes)]
+        for group, values in zip(formed, _values(formed, spec, role, advantage, held), strict=True):
+            groups.append(_row(len(groups), group, values))
+            rows += _rows(groups[-1].index, group, values, spec.weight)
     return Credit(tuple(groups), tuple(rows), held)
 
 
-def _rewards(episodes: Sequence[Episode], role: str, spec: RoleSpec) -> dict[Place, float]:
+def staged(group: Group, stages: Sequence[Stage], episodes: Sequence[Episode]) -> Group:
+    """The group after every stage in order; an emptied group is dropped."""
+    for stage in stages:
+        group = stage(group, episodes)
+    return group if group.members else group.without("no member left")
+
+
+def _valued(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str]) -> dict[Place, Member]:
     found = {}
     for at, episode in enumerate(episodes):
         if episode.ending is Ending.BROKE:
             continue
         for turn in episode.turns:
-            if turn.author == role and turn.token_ids:
-                reward = combine(episode, turn, spec.reward)
-                if reward is not None:
-                    found[Place(at, turn.index)] = reward
+            if turn.author != role or not turn.token_ids or (nodes and turn.node not in nodes):
+                continue
+            parts = components(episode, turn, spec.reward)
+            if parts is not None:
+                note = "demonstration" if turn.engine == "demonstration" else ""
+                place = Place(at, turn.index)
+                found[place] = Member(place, math.fsum(parts.values()), parts, len(turn.token_ids), note=note)
     return found
 
 
+def _returns(episodes: Sequence[Episode], valued: Mapping[Place, Member], discount: float) -> dict[Place, Member]:
+    """Rewards to go over each conversation; a turn with several continuations gets the mean of theirs."""
+    to_go: dict[Place, float] = {}
+    later: defaultdict[Place, list[float]] = defaultdict(list)
+    for place in sorted(valued, reverse=True):  # a turn stands after what it follows
+        below = later.get(place, [])
+        to_go[place] = valued[place].reward + (discount * math.fsum(below) / len(below) if below else 0.0)
+        before = episodes[place.episode].turns[place.turn].follows
+        while before is not None and Place(place.episode, before) not in valued:
+            before = episodes[place.episode].turns[before].follows
+        if before is not None:
+            later[Place(place.episode, before)].append(to_go[place])
+    return {place: replace(member, reward=to_go[place]) for place, member in valued.items()}
+
+
 def _scopes(
-    episodes: Sequence[Episode], places: Mapping[Place, float], compare: str
+    episodes: Sequence[Episode], places: Mapping[Place, Member], compare: str
 ) -> list[tuple[str, str, list[Place]]]:
     by_node: defaultdict[str, list[Place]] = defaultdict(list)
     for place in places:
@@ -227,19 +188,44 @@ def _scopes(
 
 
 def _values(
-    rewards: Sequence[float], spec: RoleSpec, role: str, advantage: Advantage, held: dict[str, float]
-) -> list[float]:
+    groups: Sequence[Group], spec: RoleSpec, role: str, advantage: Advantage, held: dict[str, float]
+) -> list[list[float]]:
+    """Advantages of kept groups; zeros for dropped ones."""
+    kept = [group for group in groups if not group.dropped]
     if spec.compare != "baseline":
-        return advantage(rewards)
-    base = held.get(role, 0.0)  # role-conditioned exponential average, updated after use (SPIRAL, arXiv 2506.24119)
-    held[role] = 0.95 * base + 0.05 * moments(rewards).mean
-    return [reward - base for reward in rewards]
+        values = iter(advantage(kept))
+    else:  # role-conditioned exponential average, updated after use (SPIRAL, arXiv 2506.24119)
+        base = held.get(role, 0.0)
+        values = iter([[reward - base for reward in group.reward_G] for group in kept])
+        for group in kept:
+            held[role] = 0.95 * held.get(role, 0.0) + 0.05 * moments(group.reward_G).mean
+    return [[0.0] * len(group.members) if group.dropped else next(values) for group in groups]
 
 
-def _group(
-    index: int, role: str, node: str, scope: str, rewards: Sequence[float], values: Sequence[float], dropped: str
-) -> GroupRow:
-    mean, std = moments(rewards)
+def _row(index: int, group: Group, values: Sequence[float]) -> GroupRow:
+    mean, std = moments(group.reward_G) if group.members else (None, None)
     kept = any(value != 0.0 for value in values)
-    note = dropped or ("" if kept else "alone" if len(rewards) == 1 else "all equal")
-    return GroupRow(index, role, node, scope, len(rewards), mean, std, kept, note)
+    note = group.dropped or ("" if kept else "alone" if len(values) == 1 else "all equal")
+    pool = group.pool
+    return GroupRow(
+        index, group.role, group.node, group.scope, len(values), mean, std, kept, note,
+        pool_size=pool.size, pool_mean=pool.mean, pool_std=pool.std,
+    )  # fmt: skip
+
+
+def _rows(index: int, group: Group, values: Sequence[float], weight: float) -> list[AdvantageRow]:
+    return [
+        AdvantageRow(
+            member.place.episode,
+            member.place.turn,
+            group.role,
+            index,
+            member.reward,
+            value,
+            0.0 if group.dropped else weight * member.weight,
+            member.tokens,
+            0.0,
+            note=member.note,
+        )
+        for member, value in zip(group.members, values, strict=True)
+    ]

@@ -9,14 +9,12 @@ from statistics import fmean
 
 import numpy as np
 
-from sparring.envs.types import Pick
-from sparring.scenarios.registry import advantages
+from sparring.envs.types import Episode, Pick
 from sparring.scenarios.seeds import derive
-from sparring.storage.records import EvaluationRow, StepRecord
+from sparring.storage.records import AdvantageRow, EvaluationRow, StepRecord
 
-from .credit import Credit, credit
-from .pack import pack
-from .session import Session, make
+from .plan import Planned, with_tokens
+from .session import Session
 from .summary import Figures, summarise
 
 
@@ -37,8 +35,6 @@ async def learn(
 ) -> str:
     """Run to the last step or until ``stop()``: ``done`` or ``stopped``. Step 0 measures the untouched policy."""
     settings = session.scenario.training
-    estimate = make(advantages, settings.advantage)
-    stages = session.stages()
     if session.last_step < 0:
         await _begin(session, watch)
         if stop():
@@ -46,25 +42,27 @@ async def learn(
     for step in range(session.last_step + 1, settings.steps + 1):
         clock = time.monotonic()
         picks = session.curriculum.propose(*_size(session), _rng(session, step))
-        episodes = await session.rollout.play(picks, step)
+        due = session.plan.due(step, session.figures)
+        episodes = await _play(session, picks, due, step)
         played = time.monotonic()
-        earned = credit(episodes, session.scenario.roles, estimate, session.baselines, stages)
-        update = session.trainer.step(pack(episodes, earned.advantages, session.scenario.roles))
+        made = session.plan.make(due, episodes, step)
+        update = session.learner.step(made.rows, made.shapes)
         trained = time.monotonic()
         session.engine.policy_version = step
-        observe(session, picks, earned, [episode.pick for episode in episodes])
-        figures = summarise(episodes) | update.metrics()
+        advantages = with_tokens(made.advantages, update.rows, made.shapes)
+        observe(session, picks, advantages, [episode.pick for episode in episodes])
+        figures = summarise(episodes) | made.figures | update.metrics()
         figures |= {"play_seconds": played - clock, "train_seconds": trained - played}
         record = StepRecord(
             step=step,
             picks=tuple(picks),
             episodes=tuple(episodes),
-            groups=earned.groups,
-            advantages=earned.advantages,
+            groups=tuple(made.groups),
+            advantages=tuple(advantages),
             metrics=figures,
             evaluations=await _measure(session, step),
         )
-        session.baselines = dict(earned.baselines)
+        session.figures = figures
         _save(session, record, clock)
         session.spent_tokens += int(figures["tokens"] or 0)
         session.spent_s += time.monotonic() - clock
@@ -74,16 +72,26 @@ async def learn(
     return "done"
 
 
-def observe(session: Session, picks: Sequence[Pick], earned: Credit, pick_of: Sequence[int]) -> None:
+def observe(session: Session, picks: Sequence[Pick], advantages: Sequence[AdvantageRow], pick_of: Sequence[int]) -> None:
     """Tell the curriculum each pick's mean absolute advantage (of the role it listens to)."""
     role = getattr(session.curriculum, "role", None)
     moved: dict[int, list[float]] = {}
-    for row in earned.advantages:
+    for row in advantages:
         if role is None or row.role == role:
             moved.setdefault(pick_of[row.episode], []).append(abs(row.value))
     for index, pick in enumerate(picks):
         values = moved.get(index)
         session.curriculum.observe(pick.arm, fmean(values) if values else None)
+
+
+async def _play(session: Session, picks: Sequence[Pick], due: Sequence[Planned], step: int) -> list[Episode]:
+    """The step's episodes, and whatever the trainers' stages ask for on top until they ask for nothing."""
+    episodes = await session.rollout.play(picks, step)
+    round = 0
+    while wants := session.plan.wants(due, episodes, round):
+        episodes += await session.rollout.more(wants, picks, episodes, step)
+        round += 1
+    return episodes
 
 
 async def _begin(session: Session, watch: Callable[[Told], None]) -> None:
@@ -115,14 +123,14 @@ def _save(session: Session, record: StepRecord, clock: float) -> None:
     """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
     step, every = record.step, session.scenario.training.checkpoint.every
     last = step == session.scenario.training.steps
-    state = {"step": step, "optimizer_steps": session.trainer.steps}
+    state = {"step": step, "optimizer_steps": session.learner.steps}
     whole = replace(
         record,
         policy_version=step,
-        weights_sha=session.trainer.weights_sha(),
+        weights_sha=session.learner.weights_sha(),
         checkpoint=session.save_checkpoint(step, state) if step % every == 0 or last else None,
         curriculum_state=session.curriculum.state_dict(),
-        state={"baselines": session.baselines},
+        state={"trainers": session.plan.states, "figures": session.figures},
         seconds=time.monotonic() - clock,
     )
     session.store.save_step(session.run, whole)

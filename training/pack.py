@@ -1,81 +1,85 @@
 """Episodes with advantages become rows of tokens: every sampled token is trained once, in the context the engine saw.
 
-Plain lists; they become tensors only inside ``Trainer.step``.
+Plain lists; they become tensors only inside the learner.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sparring.envs.types import Episode, Turn
 from sparring.storage.records import AdvantageRow
 
+from .groups import Place
+from .losses.aggregate import shares
+from .rows import ADVANTAGE, BEHAVIOUR, REWARD, UNKNOWN, Row, Span
+
 if TYPE_CHECKING:
     from sparring.scenarios.schema import RoleSpec
 
-UNKNOWN = float("nan")  # behaviour log-prob under a stripped prompt: the trainer puts its own, so the ratio is 1
+    from .losses.base import Loss
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One role's conversation as tokens. All lists have one entry per token of ``token_ids``.
+@dataclass(frozen=True)
+class Packed:
+    """Rows ready for the learner, and the advantages with their ``pull`` filled in."""
 
-    ``coefficient_T`` is 0 on context and on tokens that another row trains; elsewhere role weight / role tokens, so
-    that the loss is the plain sum over all rows of coefficient x per-token loss.
-    """
+    rows: tuple[Row, ...]
+    advantages: tuple[AdvantageRow, ...]
 
-    role: str
-    token_ids: list[int]
-    coefficient_T: list[float]
-    advantage_T: list[float]
-    logprob_old_T: list[float]
-    temperature: float
 
-    def __post_init__(self) -> None:
-        """Lists must be as long as ``token_ids``, and nothing predicts the first token, so it cannot be trained."""
-        lengths = {len(self.coefficient_T), len(self.advantage_T), len(self.logprob_old_T), len(self.token_ids)}
-        if len(lengths) > 1:
-            raise ValueError(f"row of role {self.role!r}: token-level lists of lengths {sorted(lengths)}")
-        if self.coefficient_T[:1] not in ([], [0.0]):
-            raise ValueError(f"row of role {self.role!r}: its first token is trained, but was sampled after nothing")
+@dataclass(frozen=True)
+class Chain:
+    """One role's conversation down to a leaf, and which of its turns this row trains (each turn in one chain only)."""
+
+    episode: int
+    turns: tuple[Turn, ...]
+    trained: frozenset[int]
 
 
 def pack(
-    episodes: Sequence[Episode], advantages: Sequence[AdvantageRow], roles: Mapping[str, RoleSpec]
-) -> list[Row]:
-    """Rows for every conversation that holds a token with a non-zero advantage; one denominator per role."""
-    tokens_of: defaultdict[str, int] = defaultdict(int)
-    of_turn: dict[tuple[int, int], AdvantageRow] = {}
-    for row in advantages:
-        tokens_of[row.role] += row.n_tokens
-        of_turn[row.episode, row.turn] = row
-    packed: list[Row] = []
-    for at, episode in enumerate(episodes):
-        pulled = {turn: row for (index, turn), row in of_turn.items() if index == at and row.value != 0.0}
-        packed += _episode_rows(episode, pulled, tokens_of, roles)
-    return packed
-
-
-def _episode_rows(
-    episode: Episode,
-    pulled: dict[int, AdvantageRow],
-    tokens_of: Mapping[str, int],
+    episodes: Sequence[Episode],
+    advantages: Sequence[AdvantageRow],
     roles: Mapping[str, RoleSpec],
-) -> list[Row]:
-    followed = {turn.follows for turn in episode.turns}
-    rows = []
-    for leaf in episode.turns:
-        if not leaf.token_ids or leaf.index in followed:
-            continue
-        chain = conversation(episode, leaf)
-        while chain and chain[-1].index not in pulled:
-            chain.pop()  # nothing after the last trained turn is read
-        if chain:
-            rows.append(_row(chain, pulled, tokens_of, roles[leaf.author].sampling.temperature))
-    return rows
+    losses: Mapping[str, Loss],
+    loss_of: Callable[[AdvantageRow], str] = lambda row: "policy",
+) -> Packed:
+    """Rows for every conversation that holds a token to train, with one denominator per role and loss.
+
+    ``loss_of`` names the loss a turn is for. A turn of weight 0 is in no row and in no denominator. A turn whose
+    advantage is 0 is in the denominator, and in a row only when its loss reads ``every_token``.
+    """
+    by_place = {Place(row.episode, row.turn): row for row in advantages if row.weight}
+    found = list(chains(episodes, by_place))
+    share_of: dict[Place, float] = {}
+    for (_, name), members in _by_loss(found, by_place, loss_of).items():
+        counts = [[by_place[place].n_tokens for place in places] for places in members]
+        part = losses[name]
+        divided = shares(counts, part.aggregate, getattr(part, "length", 0))
+        for places, per_turn in zip(members, divided, strict=True):
+            share_of |= dict(zip(places, per_turn, strict=True))
+    rows: list[Row] = []
+    for unit, chain in enumerate(found):
+        rows += _rows(chain, unit, by_place, share_of, losses, loss_of, roles)
+    return Packed(tuple(rows), tuple(_pulled(row, share_of) for row in advantages))
+
+
+def chains(episodes: Sequence[Episode], wanted: Mapping[Place, AdvantageRow]) -> Iterator[Chain]:
+    """Every conversation with a wanted turn that no earlier conversation trains."""
+    for at, episode in enumerate(episodes):
+        followed = {turn.follows for turn in episode.turns}
+        taken: set[int] = set()
+        for leaf in episode.turns:
+            if not leaf.token_ids or leaf.index in followed:
+                continue
+            turns = conversation(episode, leaf)
+            mine = {turn.index for turn in turns if Place(at, turn.index) in wanted} - taken
+            if mine:
+                taken |= mine
+                yield Chain(at, tuple(turns), frozenset(mine))
 
 
 def conversation(episode: Episode, leaf: Turn) -> list[Turn]:
@@ -86,26 +90,76 @@ def conversation(episode: Episode, leaf: Turn) -> list[Turn]:
     return chain[::-1]
 
 
-def _row(
-    chain: list[Turn], pulled: dict[int, AdvantageRow], tokens_of: Mapping[str, int], temperature: float
-) -> Row:
+def _by_loss(
+    found: Sequence[Chain], by_place: Mapping[Place, AdvantageRow], loss_of: Callable[[AdvantageRow], str]
+) -> dict[tuple[str, str], list[list[Place]]]:
+    """For each role and loss its trajectories, as lists of the turns trained."""
+    groups: defaultdict[tuple[str, str], list[list[Place]]] = defaultdict(list)
+    for chain in found:
+        mine: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
+        for index in sorted(chain.trained):
+            row = by_place[Place(chain.episode, index)]
+            mine[row.role, loss_of(row)].append(Place(chain.episode, index))
+        for key, places in mine.items():
+            groups[key].append(places)
+    return groups
+
+
+def _rows(
+    chain: Chain,
+    unit: int,
+    by_place: Mapping[Place, AdvantageRow],
+    share_of: Mapping[Place, float],
+    losses: Mapping[str, Loss],
+    loss_of: Callable[[AdvantageRow], str],
+    roles: Mapping[str, RoleSpec],
+) -> Iterator[Row]:
+    """One row per loss that has something to learn from this conversation."""
+    credits = {index: by_place[Place(chain.episode, index)] for index in sorted(chain.trained)}
+    for name in dict.fromkeys(map(loss_of, credits.values())):
+        mine = {
+            index: row
+            for index, row in credits.items()
+            if loss_of(row) == name and (row.value != 0.0 or losses[name].every_token)
+        }
+        if mine:
+            spec = roles[chain.turns[-1].author]
+            row = lay(chain, mine, share_of)
+            yield replace(row, temperature=spec.sampling.temperature, loss=name, unit=unit, adapter=spec.adapter)
+
+
+def lay(chain: Chain, credits: Mapping[int, AdvantageRow], share_of: Mapping[Place, float]) -> Row:
     """One conversation as it is trained: as sampled, except that a ``train_context`` stands in for its context.
 
-    From there on nothing was sampled in this context, so no behaviour log-prob is known.
+    From there on nothing was sampled in this context, so no behaviour log-prob is known. Nothing after the last
+    trained turn is read. Only the turns in ``credits`` are trained, each token with its share times the turn's weight.
     """
+    last = max(credits)
     ids: list[int] = []
+    streams: dict[str, list[float]] = {ADVANTAGE: [], BEHAVIOUR: [], REWARD: []}
     coefficient: list[float] = []
-    advantage: list[float] = []
-    old: list[float] = []
+    spans: list[Span] = []
     stripped = False
-    for turn in chain:
+    for turn in chain.turns:
         stripped = stripped or turn.train_context is not None
         context = turn.train_context or turn.context
         heard = context.token_ids if context else ()
-        credit = pulled.pop(turn.index, None)  # popped: a turn shared by several conversations is trained in the first
-        share = credit.weight / tokens_of[credit.role] if credit else 0.0
+        n, said = len(heard), len(turn.token_ids)
+        credit = credits.get(turn.index)
+        coefficient += [0.0] * n
+        share = credit.weight * share_of[Place(chain.episode, turn.index)] if credit else 0.0
+        coefficient += [share] * said
+        if credit:
+            spans.append(Span(chain.episode, turn.index, len(ids) + n, len(ids) + n + said))
         ids += [*heard, *turn.token_ids]
-        coefficient += [0.0] * len(heard) + [share] * len(turn.token_ids)
-        advantage += [0.0] * len(heard) + [credit.value if credit else 0.0] * len(turn.token_ids)
-        old += [0.0] * len(heard) + ([UNKNOWN] * len(turn.token_ids) if stripped else list(turn.logprobs))
-    return Row(chain[-1].author, ids, coefficient, advantage, old, temperature)
+        streams[ADVANTAGE] += [0.0] * n + [credit.value if credit else 0.0] * said
+        streams[BEHAVIOUR] += [0.0] * n + ([UNKNOWN] * said if stripped else list(turn.logprobs))
+        streams[REWARD] += [0.0] * (n + said - 1) + [credit.reward or 0.0 if credit else 0.0] if said else [0.0] * n
+        if turn.index == last:
+            break
+    return Row(chain.turns[-1].author, ids, coefficient, streams, spans=tuple(spans))
+
+
+def _pulled(row: AdvantageRow, share_of: Mapping[Place, float]) -> AdvantageRow:
+    share = row.weight * share_of.get(Place(row.episode, row.turn), 0.0)
+    return replace(row, pull=row.value * share * row.n_tokens)

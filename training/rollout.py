@@ -21,6 +21,7 @@ from sparring.scenarios.errors import TrainingStopped
 from sparring.scenarios.seeds import derive
 
 from .gate import Gate
+from .stages.base import Want
 
 Source = Callable[[dict[str, Any], np.random.Generator], Task]
 
@@ -55,19 +56,37 @@ class Rollout:
 
     async def play(self, picks: Sequence[Pick], step: int) -> list[Episode]:
         """One settled episode per pick count, in order. Raises ``TrainingStopped`` when too many broke."""
-        plan = [(at, pick) for at, pick in enumerate(picks) for _ in range(pick.count)]
+        plan = [(at, None) for at, pick in enumerate(picks) for _ in range(pick.count)]
+        return await self._play(plan, picks, 0, step)
+
+    async def more(
+        self, wants: Sequence[Want], picks: Sequence[Pick], episodes: Sequence[Episode], step: int
+    ) -> list[Episode]:
+        """The episodes that stages want on top of ``episodes``: on the same task again, or fresh ones of a pick."""
+        plan: list[tuple[int, Task | None]] = []
+        for want in wants:
+            origin = episodes[want.episode]
+            task = (origin.task(want.task) or origin.tasks[0]) if want.kind == "again" else None
+            plan += [(origin.pick, task)] * want.count
+        return await self._play(plan, picks, len(episodes), step)
+
+    async def _play(
+        self, plan: Sequence[tuple[int, Task | None]], picks: Sequence[Pick], first: int, step: int
+    ) -> list[Episode]:
         runtime = dataclasses.replace(self.runtime, seed=(self.seed, step), work=self.gate.work)
         starts = [
-            partial(self._episode, runtime, pick, at, index, step) for index, (at, pick) in enumerate(plan)
+            partial(self._episode, runtime, picks[at], at, index, step, task)
+            for index, (at, task) in enumerate(plan, first)
         ]
         played: list[Episode] = await self.gate.play(starts)
         self._check(played, step)
         with runtime.environments.lend() as environment:
             return [settle(episode, runtime.roles, environment) for episode in played]
 
-    async def _episode(self, runtime: Runtime, pick: Pick, at: int, index: int, step: int) -> Episode:
-        task = None
-        if self.source is not None:
+    async def _episode(
+        self, runtime: Runtime, pick: Pick, at: int, index: int, step: int, task: Task | None
+    ) -> Episode:
+        if task is None and self.source is not None:
             rng = np.random.Generator(np.random.Philox(derive(self.seed, step, "task", index)))
             task = await runtime.work(self.source, dict(pick.parameters), rng)
         return await play(self.graph, runtime, pick.parameters, task=task, index=index, pick=at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 from collections.abc import Mapping
@@ -18,12 +19,10 @@ from sparring.agents.stage import POLICY, Pool, Runtime
 from sparring.envs.types import Task
 from sparring.scenarios.errors import EngineError, StoreError
 from sparring.scenarios.registry import (
-    Registry,
     curricula,
     engines,
     environments,
-    group_stages,
-    losses,
+    make,
     task_sources,
 )
 from sparring.scenarios.schema import Ref, Scenario
@@ -36,18 +35,15 @@ from . import checkpoint
 from .curriculum import Curriculum, arms
 from .evaluate import Evaluation, evaluation_graph
 from .gate import Gate
+from .learner import HEAD, Learner
+from .model import Model
+from .plan import Plan
 from .policy import Policy, load_policy
 from .rollout import Novelty, Rollout
-from .trainer import Trainer
+from .rows import REFERENCE
+from .summary import Figures
 
 KEPT_PACKAGES = ("sparring", "torch", "transformers", "langgraph", "gymnasium", "sqlalchemy")
-
-
-def make(registry: Registry[Any], ref: Ref, **more: Any) -> Any:
-    """The part ``ref`` names, built from its options; ``more`` are constructor keywords."""
-    part = registry.get(ref.kind)
-    config = getattr(part, "Config", None)
-    return part(config.model_validate(ref.options), **more) if config is not None else part(**more)
 
 
 @dataclass
@@ -63,7 +59,8 @@ class Session:
     run: str
     policy: Policy
     engine: Any
-    trainer: Trainer
+    learner: Learner
+    plan: Plan
     curriculum: Curriculum
     rollout: Rollout
     evaluation: Evaluation | None
@@ -71,18 +68,14 @@ class Session:
     novelty: Novelty
     folder: Path
     last_step: int = -1
-    baselines: dict[str, float] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     spent_s: float = 0.0
     spent_tokens: int = 0
-
-    def stages(self) -> list[Any]:
-        """The scenario's group stages, in order."""
-        return [make(group_stages, ref) for ref in self.scenario.group.stages]
 
     def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> CheckpointRow:
         """Write the checkpoint of ``step``; whole or absent."""
         return checkpoint.write(
-            self.folder / f"step-{step:06d}", self.policy.model, self.policy.tokenizer, self.trainer.optimizer, state
+            self.folder / f"step-{step:06d}", self.policy.model, self.policy.tokenizer, self.learner.optimizer, state
         )
 
     def prune_checkpoints(self, newest: int) -> None:
@@ -113,17 +106,18 @@ def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
     if point.checkpoint is None or point.last_step is None:
         return session
     state = checkpoint.read(
-        Path(point.checkpoint.path), point.checkpoint.sha, session.policy.model, session.trainer.optimizer
+        Path(point.checkpoint.path), point.checkpoint.sha, session.policy.model, session.learner.optimizer
     )
-    session.trainer.steps = int(state["optimizer_steps"])
+    session.learner.steps = int(state["optimizer_steps"])
     session.engine.policy_version = point.policy_version
     session.curriculum.load_state_dict(point.curriculum_state)
-    session.baselines = {name: float(value) for name, value in point.state.get("baselines", {}).items()}
+    session.plan.states = point.state.get("trainers", {})
+    session.figures = point.state.get("figures", {})
     session.novelty.seen |= store.task_keys(point.run)
     session.last_step = point.last_step
     done = queries.steps(store, point.run)
     session.spent_s, session.spent_tokens = sum(step.seconds for step in done), sum(step.tokens or 0 for step in done)
-    if (sha := session.trainer.weights_sha()) != point.weights_sha:
+    if (sha := session.learner.weights_sha()) != point.weights_sha:
         raise StoreError(f"run {point.run}: the checkpoint's weights hash to {sha[:12]}, the database says otherwise")
     return session
 
@@ -162,7 +156,8 @@ class _Parts:
         source = scenario.task_source()
         self.source = None if source is None else make(task_sources, source, environment=self.environment).sample
         self.policy: Policy = load_policy(scenario.policy, scenario.base)
-        self.trainer = Trainer(self.policy.model, scenario.training, make(losses, scenario.training.loss))
+        self.plan = Plan.of(scenario, self.policy.renderer)
+        self.learner = _learner(self.policy, self.plan)
 
     def session(self, store: Store, run: str) -> Session:
         scenario = self.scenario
@@ -184,7 +179,7 @@ class _Parts:
             evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed)
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.source)
         return Session(
-            scenario, store, run, self.policy, engine, self.trainer, self.curriculum,
+            scenario, store, run, self.policy, engine, self.learner, self.plan, self.curriculum,
             rollout, evaluation, gate, novelty, folder_of(store, run),
         )  # fmt: skip
 
@@ -221,3 +216,12 @@ def _engine(ref: Ref, policy: Policy) -> Any:
     part = engines.get(ref.kind)
     config = part.Config.model_validate(ref.options)
     return part.serve(config, policy) if hasattr(part, "serve") else part(config)
+
+
+def _learner(policy: Policy, plan: Plan) -> Learner:
+    """The learner with the heads and the reference that the plan's losses need."""
+    parts = [*plan.losses.values(), *(getattr(planned.part, "advantage", None) for planned in plan.trainers)]
+    needs = frozenset[str]().union(*(getattr(part, "needs", frozenset()) for part in parts))
+    heads = sorted(need.removeprefix(HEAD) for need in needs if need.startswith(HEAD))
+    reference = Model(copy.deepcopy(policy.model).requires_grad_(False)) if REFERENCE in needs else None
+    return Learner(Model(policy.model, heads), plan.losses, plan.scenario.training, reference)

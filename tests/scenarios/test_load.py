@@ -46,7 +46,7 @@ TYPOS = [
     ("steps: 30 ", "stpes: 30 ", "training.stpes: unknown key 'stpes'; did you mean 'steps'?"),
     ("steps: 30 ", "steps: '30' ", "training.steps: found '30'; a whole number is needed"),
     ("advantage: grpo", "advantage: gpro", "training.advantage: unknown advantage 'gpro'; did you mean 'grpo'?"),
-    ("loss: clip_higher", "loss: clip_hiher", "training.loss: unknown loss 'clip_hiher'; did you mean 'clip_higher'?"),
+    ("loss: dapo", "loss: dapp", "training.loss: unknown loss 'dapp'; did you mean 'dapo'?"),
     ("optimizer: {kind: adamw", "optimizer: {kind: adam", "optimizer.kind: found 'adam'; did you mean 'adamw'?"),
     ("lr: 5.0e-4", "lr: 0", "training.optimizer.lr: found 0; more than 0"),
     ('"pass@4"', '"pass4"', "evaluation.metrics[1]: unknown metric 'pass4'; did you mean"),
@@ -71,7 +71,7 @@ def test_a_typo_is_one_line_with_its_place_and_a_hint(default_text: str, old: st
 
 
 def test_all_mistakes_are_told_at_once_in_file_order(default_text: str) -> None:
-    text = default_text.replace("seed: 0", "sede: 0").replace("loss: clip_higher", "loss: clap").replace("acc", "ac")
+    text = default_text.replace("seed: 0", "sede: 0").replace("loss: dapo", "loss: clap").replace("acc", "ac")
     with pytest.raises(ScenarioError) as caught:
         loads(text, "x.yaml")
     keys = [row.split(": ")[1] for row in str(caught.value).splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from sparring.envs.types import Ending, Episode, Score, Segment, Turn
 from sparring.training import tiny
 from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.render import ChatRenderer
-from sparring.training.pack import Row
+from sparring.training.rows import Row
 
+UNITS = itertools.count()
 SMALL = tiny.SHAPE | {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32}
 
 
@@ -90,14 +92,12 @@ def make_row(context: int, said: int, advantage: float, role: str = "solver", **
     """``context`` tokens read, then ``said`` trained ones, the last of which ends the turn."""
     ids = [(7 * at + context) % 250 for at in range(context + said - 1)] + [260]
     share = more.get("share", 1.0 / said)
-    return Row(
-        role,
-        ids,
-        [0.0] * context + [share] * said,
-        [0.0] * context + [advantage] * said,
-        [0.0] * context + [more.get("old", float("nan"))] * said,
-        more.get("temperature", 1.0),
-    )
+    streams = {
+        "advantage": [0.0] * context + [advantage] * said,
+        "logprob_old": [0.0] * context + [more.get("old", float("nan"))] * said,
+    }
+    temperature, unit = more.get("temperature", 1.0), more.get("unit", next(UNITS))
+    return Row(role, ids, [0.0] * context + [share] * said, streams, temperature, unit=unit)
 
 
 @pytest.fixture
@@ -118,6 +118,8 @@ def make_episode(
             turn["author"],
             "said",
             context=Segment("", (1, 2, 3)),
+            follows=turn.get("follows"),
+            task=turn.get("task"),
             token_ids=(5,) * turn.get("tokens", 1),
             logprobs=(-1.0,) * turn.get("tokens", 1),
         )

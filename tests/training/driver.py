@@ -22,15 +22,15 @@ from sparring.storage.queries import run_hash
 from sparring.storage.store import Store
 from sparring.training import checkpoint, session
 from sparring.training.cli.running import usable
+from sparring.training.learner import Learner
 from sparring.training.loop import learn
 from sparring.training.policy import load_policy
 from sparring.training.rollout import Rollout
-from sparring.training.trainer import Trainer
 
 POINTS: dict[str, tuple[Any, str, int, bool]] = {
     # owner, name, which call of it, whether to die after it instead of before
     "while playing": (Rollout, "_check", 2, False),
-    "after the update": (Trainer, "step", 3, True),
+    "after the update": (Learner, "step", 3, True),
     "before the checkpoint": (checkpoint, "_fill", 1, False),
     "between weights and manifest": (checkpoint, "_seal", 3, False),
     "between checkpoint and rows": (Store, "save_step", 4, False),
@@ -71,7 +71,7 @@ def go_on(db: Path) -> None:
 
 def finish(made: session.Session) -> None:
     made.store.finish_run(made.run, asyncio.run(learn(made)))
-    outcome = {"hash": run_hash(made.store, made.run), "weights": made.trainer.weights_sha()}
+    outcome = {"hash": run_hash(made.store, made.run), "weights": made.learner.weights_sha()}
     (made.folder.parent / "outcome.json").write_text(json.dumps(outcome))
     made.close()
 

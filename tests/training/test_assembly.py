@@ -26,8 +26,11 @@ from sparring.scenarios.schema import Edge, GraphSpec, NodeSpec, RoleSpec, Sampl
 from sparring.storage.records import AdvantageRow
 from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.render import ChatRenderer
-from sparring.training.pack import Row, pack
+from sparring.training.losses.presets import Dapo
+from sparring.training.pack import pack
+from sparring.training.rows import Row
 
+LOSSES = {"policy": Dapo()}
 ROLES = ("asker", "solver", "critic")
 
 
@@ -104,7 +107,7 @@ def test_every_sampled_token_is_trained_once_in_the_context_the_engine_saw(
     engine = Recorder(TransformersEngine(model, renderer.stop_ids))
     episode = played(graph, seed, engine, renderer, roles)
     earned = advantages(episode, seed)
-    rows = pack([episode], earned, {name: role.spec for name, role in roles.items()})
+    rows = pack([episode], earned, {name: role.spec for name, role in roles.items()}, LOSSES).rows
     value_of = {row.turn: row.value for row in earned if row.value}
     expected: Counter[Any] = Counter()
     for index, value in value_of.items():
@@ -113,9 +116,9 @@ def test_every_sampled_token_is_trained_once_in_the_context_the_engine_saw(
     found: Counter[Any] = Counter()
     for row in rows:
         for first, last in stretches(row):
-            assert len(set(row.advantage_T[first:last])) == 1
-            said, drawn = tuple(row.token_ids[first:last]), tuple(row.logprob_old_T[first:last])
-            found[row.role, tuple(row.token_ids[:first]), said, drawn, row.advantage_T[first]] += 1
+            assert len(set(row.streams["advantage"][first:last])) == 1
+            said, drawn = tuple(row.token_ids[first:last]), tuple(row.streams["logprob_old"][first:last])
+            found[row.role, tuple(row.token_ids[:first]), said, drawn, row.streams["advantage"][first]] += 1
             again = fresh(model, row.token_ids)[range(first, last), row.token_ids[first:last]]
             assert drawn == pytest.approx(again.tolist(), abs=1e-5)
     assert found == expected
@@ -144,23 +147,23 @@ def test_a_stripped_prompt_is_not_in_the_row_and_its_log_probs_are_unknown() -> 
     first = spoken(0, (1, 2), (10, 11))
     second = spoken(1, (3, 99, 4), (12, 13), follows=0, train_context=Segment("", (3, 4)))
     third = spoken(2, (5,), (14, 15), follows=1)
-    (row,) = pack([conversation(first, second, third)], pulled(1.0, -1.0, 0.5), SOLVER)
+    (row,) = pack([conversation(first, second, third)], pulled(1.0, -1.0, 0.5), SOLVER, LOSSES).rows
     assert row.token_ids == [1, 2, 10, 11, 3, 4, 12, 13, 5, 14, 15]
-    assert row.advantage_T == [0, 0, 1, 1, 0, 0, -1, -1, 0, 0.5, 0.5]
-    assert row.logprob_old_T[2:4] == [-10.0, -11.0]
-    assert all(math.isnan(row.logprob_old_T[at]) for at in (6, 7, 9, 10))
+    assert row.streams["advantage"] == [0, 0, 1, 1, 0, 0, -1, -1, 0, 0.5, 0.5]
+    assert row.streams["logprob_old"][2:4] == [-10.0, -11.0]
+    assert all(math.isnan(row.streams["logprob_old"][at]) for at in (6, 7, 9, 10))
 
 
 def test_what_follows_the_last_trained_turn_is_not_read() -> None:
     turns = (spoken(0, (1,), (10, 11)), spoken(1, (2,), (12, 13), follows=0))
-    (row,) = pack([conversation(*turns)], pulled(1.0, 0.0), SOLVER)
+    (row,) = pack([conversation(*turns)], pulled(1.0, 0.0), SOLVER, LOSSES).rows
     assert row.token_ids == [1, 10, 11]
-    assert pack([conversation(*turns)], pulled(0.0, 0.0), SOLVER) == []
+    assert pack([conversation(*turns)], pulled(0.0, 0.0), SOLVER, LOSSES).rows == ()
 
 
 def test_a_shared_beginning_is_trained_in_one_of_its_conversations() -> None:
     turns = (spoken(0, (1,), (10, 11)), spoken(1, (2,), (12, 13), follows=0), spoken(2, (2,), (14, 15), follows=0))
-    rows = pack([conversation(*turns)], pulled(1.0, 1.0, 1.0), SOLVER)
+    rows = pack([conversation(*turns)], pulled(1.0, 1.0, 1.0), SOLVER, LOSSES).rows
     assert [row.token_ids for row in rows] == [[1, 10, 11, 2, 12, 13], [1, 10, 11, 2, 14, 15]]
     share = 1 / 6
     assert rows[0].coefficient_T == [0, share, share, 0, share, share]
@@ -169,4 +172,4 @@ def test_a_shared_beginning_is_trained_in_one_of_its_conversations() -> None:
 
 def test_a_token_sampled_after_nothing_cannot_be_trained() -> None:
     with pytest.raises(ValueError, match="sampled after nothing"):
-        pack([conversation(spoken(0, (), (10, 11)))], pulled(1.0), SOLVER)
+        pack([conversation(spoken(0, (), (10, 11)))], pulled(1.0), SOLVER, LOSSES).rows

@@ -15,22 +15,23 @@ from sparring.scenarios.errors import EngineError, StorageFull
 from sparring.scenarios.schema import OptimizerSpec, TrainingSpec
 from sparring.storage.records import CheckpointRow
 from sparring.training import checkpoint
-from sparring.training.losses import ClipHigher
+from sparring.training.losses.presets import Dapo
+from sparring.training.model import Model
 from sparring.training.tiny import build_tokenizer
-from sparring.training.trainer import Trainer
+from sparring.training.learner import Learner
 
 New = Callable[..., Any]
 
 
-def trained(model: Any, row: Any, steps: int = 2, kind: str = "adamw") -> Trainer:
-    trainer = Trainer(model, TrainingSpec(optimizer=OptimizerSpec(kind=kind, lr=0.01)), ClipHigher())  # type: ignore[arg-type]
+def trained(model: Any, row: Any, steps: int = 2, kind: str = "adamw") -> Learner:
+    trainer = Learner(Model(model), {"policy": Dapo()}, TrainingSpec(optimizer=OptimizerSpec(kind=kind, lr=0.01)))  # type: ignore[arg-type]
     for _ in range(steps):
         trainer.step([row(3, 5, 1.0)])
     return trainer
 
 
-def save(folder: Path, trainer: Trainer, step: int = 2) -> CheckpointRow:
-    return checkpoint.write(folder, trainer.model, build_tokenizer(), trainer.optimizer, {"step": step})
+def save(folder: Path, trainer: Learner, step: int = 2) -> CheckpointRow:
+    return checkpoint.write(folder, trainer.model.module, build_tokenizer(), trainer.optimizer, {"step": step})
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])

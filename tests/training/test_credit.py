@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from sparring.envs.types import Ending, Episode, Score
 from sparring.scenarios.schema import RoleSpec
-from sparring.training.credit import Credit, Grpo, LeaveOneOut, MeanBaseline, Place, combine, credit, relatives
+from sparring.training.advantages.group import MeanBaseline
+from sparring.training.credit import Credit, components, credit, form, relatives
+from sparring.training.groups import Place
+from sparring.training.losses.presets import Dapo
 from sparring.training.pack import pack
-from sparring.training.stages import Band
+from sparring.training.stages.filters import Band
 
 Make = Callable[..., Episode]
 rewards = st.lists(st.floats(-10, 10).map(lambda value: round(value, 3)), min_size=1, max_size=8)
@@ -41,36 +44,6 @@ def test_two_of_three_right_are_a_third_above_the_mean(episode: Make) -> None:
     assert values(found) == pytest.approx([1 / 3, 1 / 3, -2 / 3])
 
 
-def test_grpo_divides_by_the_sample_deviation() -> None:
-    deviation = math.sqrt((2 * (1 / 3) ** 2 + (2 / 3) ** 2) / 2)
-    third = 1 / 3 / (deviation + 1e-4)
-    assert Grpo()([1.0, 1.0, 0.0]) == pytest.approx([third, third, -2 * third])
-
-
-@given(rewards)
-def test_leave_one_out_is_the_scaled_mean_baseline(reward_G: list[float]) -> None:
-    n = len(reward_G)
-    scaled = [n / (n - 1) * value if n > 1 else 0.0 for value in MeanBaseline()(reward_G)]
-    assert LeaveOneOut()(reward_G) == pytest.approx(scaled, abs=1e-9)
-    for at, value in enumerate(LeaveOneOut()(reward_G) if n > 1 else []):
-        others = reward_G[:at] + reward_G[at + 1 :]
-        assert value == pytest.approx(reward_G[at] - sum(others) / (n - 1), abs=1e-9)
-
-
-@pytest.mark.parametrize("estimate", [Grpo(), MeanBaseline(), LeaveOneOut()])
-@given(reward_G=rewards, constant=st.sampled_from([-4.0, 0.5, 100.0]))
-def test_a_constant_changes_no_advantage(estimate: Any, reward_G: list[float], constant: float) -> None:
-    shifted = estimate([reward + constant for reward in reward_G])
-    assert shifted == pytest.approx(estimate(reward_G), abs=1e-6)
-    assert sum(shifted) == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize("estimate", [Grpo(), MeanBaseline(), LeaveOneOut()])
-def test_a_group_of_one_and_equal_rewards_teach_nothing(estimate: Any) -> None:
-    assert estimate([7.0]) == [0.0]
-    assert estimate([0.1, 0.1, 0.1]) == pytest.approx([0, 0, 0])
-
-
 def test_an_invalid_reward_is_masked_and_moves_nobodys_baseline(episode: Make) -> None:
     broken = Score.invalid("r", "test", "crashed")
     found = credit([siblings([1.0, broken, 0.0], episode)], ONE, MeanBaseline())
@@ -81,15 +54,15 @@ def test_one_invalid_component_masks_the_whole_reward(episode: Make) -> None:
     made = siblings([1.0], episode)
     scores = {1: (*made.scores[1], Score.invalid("s", "test", "crashed"), Score.missing("t", "test"))}
     made = dataclasses.replace(made, scores=scores)
-    assert combine(made, made.turns[1], {"r": 2.0}) == 2.0
-    assert combine(made, made.turns[1], {"r": 2.0, "t": 1.0}) == 2.0
-    assert combine(made, made.turns[1], {"r": 2.0, "s": 1.0}) is None
-    assert combine(made, made.turns[1], {"t": 1.0}) is None
+    assert components(made, made.turns[1], {"r": 2.0}) == {"r": 2.0}
+    assert components(made, made.turns[1], {"r": 2.0, "t": 1.0}) == {"r": 2.0}
+    assert components(made, made.turns[1], {"r": 2.0, "s": 1.0}) is None
+    assert components(made, made.turns[1], {"t": 1.0}) is None
 
 
 def test_a_reward_that_is_no_number_is_masked(episode: Make) -> None:
     made = siblings([float("nan"), float("inf"), 1.0], episode)
-    assert [combine(made, turn, {"r": 1.0}) for turn in made.turns[1:]] == [None, None, 1.0]
+    assert [components(made, turn, {"r": 1.0}) for turn in made.turns[1:]] == [None, None, {"r": 1.0}]
 
 
 def test_ten_times_the_solvers_tokens_leave_the_teachers_coefficients_alone(episode: Make) -> None:
@@ -100,7 +73,7 @@ def test_ten_times_the_solvers_tokens_leave_the_teachers_coefficients_alone(epis
         turns += [{"author": "teacher", "parent": 0, "tokens": 6}] * 2
         turns += [{"author": "solver", "parent": 0, "tokens": tokens}] * 2
         made = episode(turns, {1: 1.0, 2: 0.0, 3: 1.0, 4: 0.0})
-        rows = pack([made], credit([made], roles, MeanBaseline()).advantages, roles)
+        rows = pack([made], credit([made], roles, MeanBaseline()).advantages, roles, {"policy": Dapo()}).rows
         return [share for row in rows if row.role == "teacher" for share in row.coefficient_T]
 
     assert teachers(10) == teachers(100) == ([0.0] * 3 + [1 / 12] * 6) * 2
@@ -108,7 +81,8 @@ def test_ten_times_the_solvers_tokens_leave_the_teachers_coefficients_alone(epis
 
 def test_pull_is_the_share_of_the_roles_coefficient(episode: Make) -> None:
     made = siblings([1.0, 0.0], episode, tokens=4)
-    found = credit([made], {"role": role(weight=3.0)}, MeanBaseline())
+    roles = {"role": role(weight=3.0)}
+    found = pack([made], credit([made], roles, MeanBaseline()).advantages, roles, {"policy": Dapo()})
     assert [row.pull for row in found.advantages] == pytest.approx([0.5 * 3 * 4 / 8, -0.5 * 3 * 4 / 8])
 
 
@@ -180,6 +154,22 @@ def test_broken_episodes_and_frozen_roles_take_no_part(episode: Make) -> None:
     broke = dataclasses.replace(made, ending=Ending.BROKE)
     assert credit([broke], ONE, MeanBaseline()).advantages == ()
     assert credit([made], {"role": role(trainable=False)}, MeanBaseline()).advantages == ()
+
+
+def test_episodes_on_one_task_are_compared_with_each_other(episode: Make) -> None:
+    def attempt(task: str, reward: float, at: int) -> Episode:
+        turns = [{"author": "environment", "tokens": 0, "task": task}, {"author": "role", "parent": 0, "task": task}]
+        return episode(turns, {1: reward}, at)
+
+    episodes = [attempt("a", 1.0, 0), attempt("b", 4.0, 1), attempt("a", 0.0, 2), attempt("c", 2.0, 3)]
+    found = credit(episodes, ONE, MeanBaseline())
+    assert {row.episode: row.value for row in found.advantages} == {0: 0.5, 2: -0.5, 1: 1.0, 3: -1.0}
+
+
+def test_a_discounted_turn_is_credited_with_what_its_conversation_earns_later(episode: Make) -> None:
+    turns = [{"author": "role"}] + [{"author": "role", "parent": at, "follows": at} for at in (0, 1)]
+    groups = form([episode(turns, {0: 1.0, 1: 0.0, 2: 4.0})], "role", role(discount=0.5))
+    assert [member.reward for group in groups for member in group.members] == [2.0, 2.0, 4.0]
 
 
 def test_a_stage_drops_a_group_and_says_why(episode: Make) -> None:

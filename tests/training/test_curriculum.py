@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.training.credit import Grpo
+from sparring.training.advantages.group import Grpo
+from sparring.training.groups import Group, Member, Place
 from sparring.training.curriculum import RandomArms, SelfEvolving, Value, arms
 
 DEPTHS: dict[str, tuple[Value, ...]] = {"depth": (1, 2, 3)}
 EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"
+
+
+def grpo(rewards: list[float]) -> list[float]:
+    members = [Member(Place(0, at), reward) for at, reward in enumerate(rewards)]
+    return Grpo()([Group.of("solver", "solve", "x", members)])[0]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -32,7 +38,7 @@ def learn(curriculum: SelfEvolving, chances: dict[str, float], steps: int, seed:
     for _ in range(steps):
         for pick in curriculum.propose(4, 12, draw):
             right = (draw.random(8) < chances[pick.arm]).astype(float).tolist()
-            curriculum.observe(pick.arm, float(np.mean(np.abs(Grpo()(right)))))
+            curriculum.observe(pick.arm, float(np.mean(np.abs(grpo(right)))))
 
 
 def test_values_follow_the_formula() -> None:
@@ -50,7 +56,7 @@ def test_values_follow_the_formula() -> None:
 def test_the_signal_peaks_where_half_succeed() -> None:
     draw = rng()
     signal = [
-        np.mean([np.mean(np.abs(Grpo()((draw.random(64) < p).astype(float).tolist()))) for _ in range(50)])
+        np.mean([np.mean(np.abs(grpo((draw.random(64) < p).astype(float).tolist()))) for _ in range(50)])
         for p in (0.1, 0.3, 0.5, 0.7, 0.9)
     ]
     assert int(np.argmax(signal)) == 2

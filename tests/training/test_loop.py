@@ -84,7 +84,7 @@ class Ran:
         self.told: list[Told] = []
         self.status = asyncio.run(learn(session, self.told.append, **more))
         session.store.finish_run(session.run, self.status)
-        self.hash, self.weights = run_hash(session.store, session.run), session.trainer.weights_sha()
+        self.hash, self.weights = run_hash(session.store, session.run), session.learner.weights_sha()
         self.path = session.store.path
         session.close()
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sparring.training.losses import ClipHigher, Reinforce
+from sparring.training.losses.presets import Dapo, Reinforce
 
 RATIOS = (0.5, 0.79, 0.81, 1.0, 1.27, 1.29, 2.0)
 

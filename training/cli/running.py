@@ -177,7 +177,7 @@ def ending(session: Session, status: str) -> list[str]:
             f" (steps {first.step} -> {newest.step}, {newest.n} tasks)"
         )
     worked = duration(seconds_of(store).get(name, 0.0))
-    lines.append(f"  {worked} of work, weights {session.trainer.weights_sha()[:16]}")
+    lines.append(f"  {worked} of work, weights {session.learner.weights_sha()[:16]}")
     if status == "stopped":
         return [*lines, f"go on with   {typed(store, f'resume {name}')}"]
     return [

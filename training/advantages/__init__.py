@@ -1,0 +1,1 @@
+"""Advantage estimators: rewards of groups to advantages of turns, or of tokens."""

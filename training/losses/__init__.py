@@ -1,0 +1,1 @@
+"""Losses over packed tokens: policy gradients, supervised, preference, heads, distillation. No optimiser here."""

@@ -1,0 +1,123 @@
+"""Which trainers take part in a step, and what they make of it together: one list of rows for one update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparring.envs.types import Episode
+from sparring.scenarios.registry import make, trainers
+from sparring.scenarios.seeds import derive
+from sparring.storage.records import AdvantageRow
+
+from .losses.base import Loss
+from .rows import ADVANTAGE, Row
+from .stages.base import Want
+from .trainers.base import Made, Played, TrainerPart
+from .trainers.policy_gradient import MAIN
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import Scenario, TrainerSpec
+
+States = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trainer part under its name in the scenario."""
+
+    name: str
+    spec: TrainerSpec
+    part: TrainerPart
+
+    def loss_name(self, own: str) -> str:
+        """A loss's name in the run: the trainer's, and its own where the trainer has several."""
+        return self.name if own == MAIN else f"{self.name}/{own}"
+
+
+@dataclass
+class Plan:
+    """The scenario's trainers. ``states`` are their memories by name: JSON, saved with each step."""
+
+    scenario: Scenario
+    renderer: Any
+    trainers: list[Planned]
+    states: States = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scenario: Scenario, renderer: Any) -> Plan:
+        """Every trainer built from its options."""
+        specs = scenario.training.trainers.items()
+        return cls(scenario, renderer, [Planned(name, spec, make(trainers, spec, scenario)) for name, spec in specs])
+
+    @property
+    def losses(self) -> dict[str, Loss]:
+        """Every trainer's losses by the names rows carry."""
+        return {
+            planned.loss_name(own): loss for planned in self.trainers for own, loss in planned.part.losses.items()
+        }
+
+    def due(self, step: int, figures: Mapping[str, float | None]) -> list[Planned]:
+        """The trainers that take part in this step, given the last step's figures."""
+        return [planned for planned in self.trainers if planned.spec.due(step, figures)]
+
+    def wants(self, due: Sequence[Planned], episodes: Sequence[Episode], round: int) -> list[Want]:
+        """What the stages of these trainers ask to be played before the groups are final."""
+        found: list[Want] = []
+        for planned in due:
+            ask = getattr(planned.part, "wants", None)
+            found += ask(episodes, self.scenario.roles, round) if ask is not None else []
+        return found
+
+    def make(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int) -> Made:
+        """Rows, groups, advantages and estimators of these trainers, under names and numbers of the step."""
+        whole = Made([], [], [], {}, {})
+        for planned in due:
+            rng = np.random.Generator(np.random.Philox(derive(self.scenario.seed, step, "trainer", planned.name)))
+            state = self.states.setdefault(planned.name, {})
+            made = planned.part.make(Played(episodes, self.scenario.roles, step, rng, self.renderer, state))
+            first = len(whole.groups)
+            weight = planned.spec.weight
+            whole = Made(
+                [*whole.rows, *(_scaled(row, planned.loss_name(row.loss), weight) for row in made.rows)],
+                [
+                    *whole.groups,
+                    *(replace(group, index=first + group.index, trainer=planned.name) for group in made.groups),
+                ],
+                [*whole.advantages, *_moved(made.advantages, first, planned.name, weight)],
+                {**whole.shapes, **{planned.loss_name(own): shape for own, shape in made.shapes.items()}},
+                whole.figures | {f"{planned.name}/{name}": value for name, value in made.figures.items()},
+            )
+        return whole
+
+
+def _scaled(row: Row, name: str, weight: float) -> Row:
+    return replace(row, loss=name, coefficient_T=[weight * share for share in row.coefficient_T])
+
+
+def _moved(rows: Sequence[AdvantageRow], first: int, trainer: str, weight: float) -> Iterator[AdvantageRow]:
+    for row in rows:
+        yield replace(row, group=first + row.group, trainer=trainer, pull=weight * row.pull)
+
+
+def with_tokens(advantages: Sequence[AdvantageRow], rows: Sequence[Row], shaped: Mapping[str, Any]) -> list[AdvantageRow]:
+    """Advantages with their values per token, where the learner spread them; ``value`` is then their mean."""
+    values: dict[tuple[str, int, int], list[float]] = {}
+    for row in rows:
+        if row.loss in shaped:
+            trainer = row.loss.partition("/")[0]
+            for span in row.spans:
+                values[trainer, span.episode, span.turn] = row.streams[ADVANTAGE][span.start : span.stop]
+    found = []
+    for advantage in advantages:
+        per_token = values.get((advantage.trainer, advantage.episode, advantage.turn))
+        if per_token:
+            mean = fmean(per_token)
+            pull = mean * advantage.pull / advantage.value if advantage.value else advantage.pull
+            advantage = replace(advantage, value=mean, pull=pull, tokens=tuple(per_token))
+        found.append(advantage)
+    return found

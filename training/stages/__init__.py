@@ -1,0 +1,1 @@
+"""Group stages: group to group, between play and advantages."""

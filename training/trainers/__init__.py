@@ -1,0 +1,1 @@
+"""Trainer parts: what a step's episodes teach, as rows for one loss."""

@@ -1,0 +1,59 @@
+"""What a trainer part is: a step's episodes in, rows for its losses out, with the records that lead back from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sparring.envs.types import Episode
+from sparring.storage.records import AdvantageRow, GroupRow
+
+from ..rows import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sparring.scenarios.schema import RoleSpec
+
+    from ..advantages.base import TokenAdvantage
+    from ..losses.base import Loss
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a trainer part may read. ``state`` is its own JSON memory: what it writes there is saved with the step."""
+
+    episodes: Sequence[Episode]
+    roles: Mapping[str, RoleSpec]
+    step: int
+    rng: np.random.Generator
+    renderer: Any
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Made:
+    """What a trainer part made of a step. Group indices count from 0 within it; the step renumbers them.
+
+    ``shapes`` are token-level estimators by loss name, applied once the policy was scored.
+    """
+
+    rows: Sequence[Row] = ()
+    groups: Sequence[GroupRow] = ()
+    advantages: Sequence[AdvantageRow] = ()
+    shapes: Mapping[str, TokenAdvantage] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class TrainerPart(Protocol):
+    """Built as ``Part(config, scenario)``. ``losses`` are its losses by the name its rows carry in ``Row.loss``.
+
+    Names need be unique only within the part: a run puts the trainer's own name before them.
+    """
+
+    losses: Mapping[str, Loss]
+
+    def make(self, played: Played) -> Made:
+        """Rows of this step; none when there is nothing to learn."""
+        ...

@@ -1,0 +1,81 @@
+"""Reinforcement: groups, stages, an advantage estimator and a policy loss over the turns of the trained roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sparring.scenarios.registry import advantages, group_stages, losses, make
+from sparring.scenarios.schema import Ref
+from sparring.storage.records import AdvantageRow
+
+from ..advantages.base import TokenAdvantage
+from ..credit import credit, form
+from ..pack import pack
+from ..stages.base import Want
+from ..stages.more import wanted
+from .base import Made, Played
+
+if TYPE_CHECKING:
+    from sparring.envs.types import Episode
+    from sparring.scenarios.schema import RoleSpec, Scenario
+
+    from ..losses.base import Loss
+    from ..stages.base import Stage
+
+MAIN = "policy"
+
+
+class PolicyGradient:
+    """Policy gradient: turns compared in groups, each pulled by its advantage.
+
+    grad J = E[sum over turns of advantage x grad log pi], with the loss's own mask and ratio (Williams 1992; the parts
+    of the loss after arXiv 2509.04419). ``losses`` gives turns that a stage brought in a loss of their own.
+    """
+
+    class Config(BaseModel):
+        """Absent: ``training.advantage``, ``training.loss`` and ``group.stages`` hold.
+
+        ``nodes`` restricts it to turns of these graph nodes (none: all). ``losses`` maps how a turn came into its group
+        (``inserted``, ``replaced``, ``demonstration``) to the loss of such turns.
+        """
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        advantage: Ref | None = None
+        loss: Ref | None = None
+        stages: tuple[Ref, ...] | None = None
+        nodes: tuple[str, ...] = ()
+        losses: dict[str, Ref] = Field(default_factory=dict)
+
+    def __init__(self, config: Config, scenario: Scenario) -> None:
+        training = scenario.training
+        self.nodes = config.nodes
+        self.advantage: Any = make(advantages, config.advantage or training.advantage)
+        self.losses: dict[str, Loss] = {MAIN: make(losses, config.loss or training.loss)}
+        self.losses |= {note: make(losses, ref) for note, ref in config.losses.items()}
+        stages = scenario.group.stages if config.stages is None else config.stages
+        self.stages: Sequence[Stage] = [make(group_stages, ref) for ref in stages]
+
+    def make(self, played: Played) -> Made:
+        """Groups, advantages and rows of the trained roles' turns. Averages of roles live in ``state``."""
+        held: Mapping[str, float] = played.state.get("baselines", {})
+        earned = credit(played.episodes, played.roles, self.advantage, held, self.stages, self.nodes)
+        played.state["baselines"] = dict(earned.baselines)
+        packed = pack(played.episodes, earned.advantages, played.roles, self.losses, self._loss_of)
+        shapes = dict.fromkeys(self.losses, self.advantage) if isinstance(self.advantage, TokenAdvantage) else {}
+        return Made(packed.rows, earned.groups, packed.advantages, shapes)
+
+    def wants(self, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], round: int) -> list[Want]:
+        """What the stages ask to be played before the groups are final."""
+        groups = [
+            group
+            for role, spec in roles.items()
+            if spec.trainable
+            for group in form(episodes, role, spec, self.nodes)
+        ]
+        return wanted(self.stages, groups, episodes, round)
+
+    def _loss_of(self, row: AdvantageRow) -> str:
+        return row.note if row.note in self.losses else MAIN
