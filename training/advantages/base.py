@@ -122,5 +122,7 @@ def whitened(value_n: Floats, weight_n: Floats | None = None, eps: float = 1e-8)
         return value_n
     mean = np.average(value_n, weights=weight_n)
     spread = np.average((value_n - mean) ** 2, weights=weight_n)
+    if not spread:  # all agree: nothing to scale, and with eps 0 nothing to divide by
+        return np.zeros_like(value_n)
     found: Floats = (value_n - mean) / np.sqrt(spread + eps)
     return found
