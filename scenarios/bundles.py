@@ -1,6 +1,6 @@
-"""``training.objective``: a named bundle of advantage, loss, group stages and rewards, written into the raw scenario.
+"""``training.objective``: a named bundle of advantage, loss, group stages and rewards, filled into the raw scenario.
 
-What a scenario says itself stays. A bundle is a part of the registry ``objective``: a function that returns the mapping.
+What a scenario says itself stays. A bundle is a part of the registry ``objective``: a function returning the mapping.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import SparringError
 from .graph_checks import check_graph
 from .jsonl import check_jsonl
-from .parts import filled, known_part, part, run_user_files
+from .parts import filled, known_part, part
 from .problems import KeyPath, Problems, shown, unknown
 from .registry import (
     advantages,
@@ -22,9 +22,11 @@ from .registry import (
     rewards,
     roles,
     task_sources,
+    trainers,
 )
 from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario
 
+R = TypeVar("R", bound=Ref)
 TRUNCATING = ("top_p", "top_k", "min_p")
 ALWAYS_THERE = ("parameters", "said", "last", "heard", "range", "dict", "namespace", "cycler", "joiner")
 ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
@@ -33,16 +35,20 @@ PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
 
 def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> Scenario:
     """Note everything that does not fit; returns the scenario with its parts' defaults filled in."""
-    run_user_files(scenario, problems)
     complete = fill(scenario, problems)
     world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
     _check_evaluation(scenario, problems)
+    _check_zeros(scenario, problems)
     _check_arms(complete.curriculum, world, problems)
     watched = complete.curriculum.options.get("role")
     if isinstance(watched, str) and watched not in scenario.roles:
         problems.add(("curriculum", "role"), unknown("role", watched, scenario.roles))
     for name, role in scenario.roles.items():
         _check_role(role, ("roles", name), world, problems)
+        if role.trainable:
+            _check_trained(role, name, scenario, problems)
+        else:
+            _check_frozen(role, name, scenario, problems)
     graph = None if skip_graph else _graph(scenario, problems)
     if graph is not None:
         check_graph(graph, scenario.roles, problems)
@@ -55,7 +61,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
 def fill(scenario: Scenario, problems: Problems) -> Scenario:
     """The scenario with every part's options checked and defaults filled in."""
 
-    def fill_one(registry: Any, ref: Ref, *path: str | int) -> Ref:
+    def fill_one(registry: Any, ref: R, *path: str | int) -> R:
         return filled(registry, ref, path, problems)
 
     training = scenario.training
@@ -74,15 +80,25 @@ def fill(scenario: Scenario, problems: Problems) -> Scenario:
         changes["tasks"] = fill_one(task_sources, scenario.tasks, "tasks")
     stages = [fill_one(group_stages, ref, "group", "stages", i) for i, ref in enumerate(scenario.group.stages)]
     changes["group"] = scenario.group.model_copy(update={"stages": tuple(stages)})
+    plans = training.trainers.items()
+    changes["training"] = changes["training"].model_copy(
+        update={"trainers": {name: fill_one(trainers, plan, "training", "trainers", name) for name, plan in plans}}
+    )
     changes["roles"] = {
         name: role.model_copy(update={"engine": fill_one(engines, role.engine, "roles", name, "engine")})
         if role.engine is not None
         else role
         for name, role in scenario.roles.items()
     }
-    copy = scenario.model_copy(update=changes)
-    copy._path = scenario._path
-    return copy
+    return scenario.model_copy(update=changes)  # private attributes go along
+
+
+def check_numbers(scenario: Scenario, problems: Problems) -> None:
+    """Note what is wrong with the numbers of one moment of a scenario that is sound otherwise."""
+    fill(scenario, problems)
+    for name, role in scenario.roles.items():
+        if role.trainable:
+            _check_sampling(role.sampling, ("roles", name, "sampling"), problems)
 
 
 def _check_evaluation(scenario: Scenario, problems: Problems) -> None:
@@ -93,6 +109,16 @@ def _check_evaluation(scenario: Scenario, problems: Problems) -> None:
         problems.add(
             ("roles",), "no role is trainable, so training.steps has nothing to do; set it to 0 or train a role"
         )
+
+
+def _check_zeros(scenario: Scenario, problems: Problems) -> None:
+    """Numbers that may be 0 on the way of a schedule, but not always."""
+    training = scenario.training
+    numbers: dict[KeyPath, float] = {("training", "optimizer", "lr"): training.optimizer.lr}
+    numbers |= {("training", "trainers", name, "weight"): plan.weight for name, plan in training.trainers.items()}
+    for path, number in numbers.items():
+        if number == 0 and path not in scenario.scheduled:
+            problems.add(path, "found 0; more than 0 is needed, or a schedule that leaves it")
 
 
 def _check_arms(curriculum: Ref, world: Any, problems: Problems) -> None:
@@ -120,21 +146,38 @@ def _check_role(role: RoleSpec, path: KeyPath, world: Any, problems: Problems) -
     for index, name in enumerate(role.sees if world is not None else ()):
         if name not in secrets:
             problems.add((*path, "sees", index), unknown("disclosure", name, secrets))
-    if role.trainable:
-        _check_trained(role, path, problems)
-    elif role.compare != "siblings" or role.weight != 1.0:
-        key = "compare" if role.compare != "siblings" else "weight"
-        problems.add((*path, key), "has no effect: the role is not trainable; remove it or set trainable: true")
 
 
 def _secrets(world: Any) -> set[str]:
     return {*(getattr(world, "disclosures", None) or ()), *ALWAYS_SEEN}
 
 
-def _check_trained(role: RoleSpec, path: KeyPath, problems: Problems) -> None:
-    if not any(role.reward.values()):
+def _check_frozen(role: RoleSpec, name: str, scenario: Scenario, problems: Problems) -> None:
+    """Keys without effect, and truncated sampling where the engine cannot do it."""
+    path: KeyPath = ("roles", name)
+    if role.compare != "siblings" or role.weight != 1.0:
+        key = "compare" if role.compare != "siblings" else "weight"
+        problems.add((*path, key), "has no effect: the role is not trainable; remove it or set trainable: true")
+    ref = role.engine or scenario.engine
+    engine = part(engines, ref.kind, ("engine",), Problems(problems.sources))
+    # an engine that shares the policy's tensors keeps log-probs of the whole distribution, unless it says otherwise
+    if getattr(engine, "truncates", not hasattr(engine, "serve")):
+        return
+    for key in TRUNCATING:
+        if getattr(role.sampling, key) is not None:
+            problems.add(
+                (*path, "sampling", key),
+                f"is refused: the role speaks through the engine {ref.kind!r}, which draws from the policy's whole "
+                "distribution; remove it or give the role an engine of its own that truncates",
+            )
+
+
+def _check_trained(role: RoleSpec, name: str, scenario: Scenario, problems: Problems) -> None:
+    path: KeyPath = ("roles", name)
+    moving = scenario.scheduled
+    if not any(role.reward.values()) and not any(place[:3] == (*path, "reward") for place in moving):
         problems.add((*path, "reward"), "a trainable role needs a reward that weighs something, or trainable: false")
-    if not role.weight:
+    if not role.weight and (*path, "weight") not in moving:
         problems.add((*path, "weight"), "0 trains nothing; set trainable: false instead")
     if role.engine is not None:
         problems.add(

@@ -1,4 +1,4 @@
-"""From a YAML file to a checked ``Scenario``: read, override, validate, check. Nothing is created on the way.
+"""From a YAML file to a checked ``Scenario``: read, override, fill in, validate, check. Nothing is created on the way.
 
 ``load`` a file, ``loads`` a text, ``from_resolved`` what a run stored. Each raises one ``ScenarioError`` holding every
 problem found, a line each.
@@ -12,12 +12,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .checks import check
+from .bundles import expand, make_way
+from .checks import check, check_numbers
 from .errors import ScenarioError
 from .explain import explain
 from .overrides import apply
+from .parts import run_user_files
 from .problems import KeyPath, Problems, Sources, shown
 from .registry import nearest
+from .schedule import place
+from .schedules import take
 from .schema import GraphSpec, Scenario
 from .yaml_text import MAX_BYTES, Document, parse
 
@@ -48,11 +52,12 @@ def from_resolved(data: Mapping[str, Any], *, checked: bool = True) -> Scenario:
     file = Path(str(source)) if source is not None else None
     if checked:
         return _scenario(Document(rest, {}), "stored scenario", (), file)
-    problems = Problems(Sources("stored scenario"))
-    scenario, _ = _validated(rest, problems)
+    problems, shape = Problems(Sources("stored scenario")), _unshared(rest)
+    schedules, _ = take(shape, problems)
+    scenario, _ = _validated(shape, problems)
     problems.raise_if_any()
     assert scenario is not None
-    scenario._path = file
+    scenario._path, scenario._schedules = file, schedules
     return scenario
 
 
@@ -74,16 +79,39 @@ def _scenario(document: Document, name: str, overrides: Sequence[str], file: Pat
         raise ScenarioError(f"{name}:1: found {found}; a scenario is a mapping that starts with name: ...")
     problems = Problems(Sources(name, dict(document.lines)))
     data = _unshared(document.value)
+    make_way(data, overrides)
     apply(tuple(overrides), data, problems)
+    if isinstance(files := data.get("load"), list):
+        run_user_files(files, file.parent if file is not None else Path.cwd(), problems)
+    expand(data, problems)
+    schedules, problems.silent = take(data, problems)
     scenario, wrong = _validated(data, problems)
     if scenario is not None:
-        scenario._path = file
+        scenario._path, scenario._schedules = file, schedules
         unsure = any(path[:1] == ("graph",) or (path[:1] == ("roles",) and len(path) <= 2) for path in wrong)
-        problems.silent = wrong
+        problems.silent += wrong
         scenario = check(scenario, problems, skip_graph=unsure)
+        _check_ends(data, scenario, problems)
     problems.raise_if_any()
     assert scenario is not None  # without a scenario there is a problem
     return scenario
+
+
+def _check_ends(data: dict[str, Any], scenario: Scenario, problems: Problems) -> None:
+    """Try the scenario with every schedule at each of its ends: what is allowed there is allowed in between."""
+    ends = {path: schedule.ends() for path, schedule in scenario._schedules.items()}
+    for turn in range(max(map(len, ends.values()), default=0)):
+        moment, there = _unshared(data), Problems(problems.sources, silent=list(problems.silent))
+        for path, numbers in ends.items():
+            place(moment, path, numbers[min(turn, len(numbers) - 1)])
+        reached, wrong = _validated(moment, there)
+        if reached is not None:
+            reached._path, reached._schedules = scenario._path, scenario._schedules
+            there.silent += wrong
+            check_numbers(reached, there)
+        for order, line in there.found:
+            if (order, line) not in problems.found:
+                problems.found.append((order, f"{line} (its schedule goes there)"))
 
 
 def _validated(data: dict[str, Any], problems: Problems) -> tuple[Scenario | None, list[KeyPath]]:

@@ -10,15 +10,16 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from .explain import explain, keys_of
 from .problems import KeyPath, Problems, unknown
 from .registry import Registry
-from .schema import Ref, Scenario
+from .schema import Ref
 
 
 def known_part(registry: Registry[Any], name: str, path: KeyPath, problems: Problems) -> bool:
@@ -42,7 +43,10 @@ def part(registry: Registry[Any], name: str, path: KeyPath, problems: Problems) 
         return None
 
 
-def filled(registry: Registry[Any], ref: Ref, path: KeyPath, problems: Problems) -> Ref:
+R = TypeVar("R", bound=Ref)
+
+
+def filled(registry: Registry[Any], ref: R, path: KeyPath, problems: Problems) -> R:
     """``ref`` with its part's defaults filled in; what its ``Config`` refuses becomes problems."""
     config = getattr(part(registry, ref.kind, path, problems), "Config", None)
     if not (isinstance(config, type) and issubclass(config, BaseModel)):
@@ -50,11 +54,12 @@ def filled(registry: Registry[Any], ref: Ref, path: KeyPath, problems: Problems)
     open_ended = config.model_config.get("extra") == "allow"
     strangers = [] if open_ended else [key for key in ref.options if key not in keys_of(config)]
     for key in strangers:
-        problems.add((*path, key), unknown(f"option of {ref.kind!r}", key, ["kind", *keys_of(config)]))
+        own = [name for name in keys_of(type(ref)) if name != "options"]
+        problems.add((*path, key), unknown(f"option of {ref.kind!r}", key, [*own, *keys_of(config)]))
     options = {key: value for key, value in ref.options.items() if key not in strangers}
     try:
         made = config.model_validate(options)
-        return Ref(kind=ref.kind, options=made.model_dump(mode="json", by_alias=True))
+        return ref.model_copy(update={"options": made.model_dump(mode="json", by_alias=True)})
     except ValidationError as error:
         explain(error, config, options, path, problems)
     except Exception as error:  # a plug-in's validator may raise anything
@@ -62,10 +67,12 @@ def filled(registry: Registry[Any], ref: Ref, path: KeyPath, problems: Problems)
     return ref
 
 
-def run_user_files(scenario: Scenario, problems: Problems) -> None:
-    """Import the scenario's own ``load:`` files, each once per process, so that their decorators register parts."""
-    for index, name in enumerate(scenario.load):
-        file = (scenario.base / name).resolve()
+def run_user_files(names: Sequence[Any], base: Path, problems: Problems) -> None:
+    """Import a scenario's own ``load:`` files, each once per process, so that their decorators register parts."""
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            continue  # told when the scenario's shape is checked
+        file = (base / name).resolve()
         if file.suffix != ".py" or not file.is_file():
             problems.add(("load", index), f"found {name!r}; a Python file is needed, and {file} is none")
             continue

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from .explain import explain
-from .problems import KeyPath, Problems, dotted, shown, unknown
+from .problems import KeyPath, Problems, shown, unknown
 from .registry import (
     Registry,
     advantages,
@@ -37,6 +37,11 @@ CHANGING = (
     "training.optimizer.lr", "training.optimizer.weight_decay", "training.optimizer.betas.*", "training.max_grad_norm",
     "training.epochs", "training.minibatches",
 )  # fmt: skip
+CAN = (
+    "a role's weight, discount, rewards and sampling; rollout.episodes and rollout.picks; options of curriculum, "
+    "group.stages, training.advantage, training.loss and training.trainers; training.optimizer.lr, weight_decay and "
+    "betas; training.max_grad_norm, epochs and minibatches"
+)
 # The first that fits tells why the others cannot; also for what the line above would let through.
 FIXED = (
     ("seed", "one seed names every random number of a run"),
@@ -88,8 +93,7 @@ def take(data: dict[str, Any], problems: Problems) -> Found:
     for spot in list(_spots(data, [Scenario], ())):
         schedule = _read(spot, problems)
         if schedule is not None and spot.fixed:
-            can = ", ".join(pattern.replace("*", "NAME") for pattern in CHANGING)
-            problems.add(spot.path, f"cannot follow a schedule: {spot.fixed}; numbers that can: {can}")
+            problems.add(spot.path, f"cannot follow a schedule: {spot.fixed}; numbers that can: {CAN}")
         if schedule is None or spot.fixed:
             found.wrong.append(spot.path)
         else:

@@ -42,6 +42,7 @@ MISFITS = [
     ("reward: [verdict]", "reward: [verdict], sampling: {top_k: 5}", 5, "truncated distribution"),
     ("reward: [verdict]", "reward: [verdict], sampling: {temperature: 0}", 5, "nothing to compare"),
     ("reward: [verdict]", "reward: [verdict], engine: scripted", 5, "through the policy's own engine"),
+    ("reward: [verdict]", "trainable: false, sampling: {min_p: 0.1}", 5, "sampling.min_p: is refused: the role speaks"),
     ("reward: [verdict]", "trainable: false, compare: step", 5, "compare: has no effect"),
     ("reward: [verdict]", "trainable: false, weight: 2", 5, "weight: has no effect"),
     ("reward: [verdict]", "reward: [verdict], compare: sibling", 5, "found 'sibling'; did you mean 'siblings'?"),
