@@ -6,7 +6,7 @@ import math
 
 from sparring.scenarios.errors import StoreError
 
-from .records import StepRecord
+from .records import AdvantageRow, StepRecord
 
 
 def check(record: StepRecord) -> None:
@@ -27,12 +27,23 @@ def check(record: StepRecord) -> None:
         for turn, scores in episode.scores.items():
             for score in scores:
                 _finite(score.value, f"{where}, turn {turn}, score '{score.name}'")
+    if len(set(record.borrowed)) < len(record.borrowed):
+        raise StoreError(f"{here}: borrows the same stored episode twice: {record.borrowed}; name each one once")
     for row in record.advantages:
-        where = f"{here}, episode {row.episode}, turn {row.turn}"
-        if not (0 <= row.episode < len(record.episodes) and 0 <= row.turn < len(record.episodes[row.episode].turns)):
-            raise StoreError(f"{where}: an advantage belongs to this turn, but there is no such turn in the step")
-        for value in (row.reward, row.value, row.weight, row.pull):
-            _finite(value, f"{where}, advantage")
+        _advantage(record, row, f"{here}, episode {row.episode}, turn {row.turn}")
+
+
+def _advantage(record: StepRecord, row: AdvantageRow, where: str) -> None:
+    """Turns of borrowed episodes are looked up when the step is written."""
+    played = len(record.episodes)
+    if not (0 <= row.episode < played + len(record.borrowed) and row.turn >= 0) or (
+        row.episode < played and row.turn >= len(record.episodes[row.episode].turns)
+    ):
+        raise StoreError(f"{where}: an advantage belongs to this turn, but there is no such turn in the step")
+    if row.tokens and len(row.tokens) != row.n_tokens:
+        raise StoreError(f"{where}: {len(row.tokens)} per-token advantages for {row.n_tokens} trained tokens")
+    for value in (row.reward, row.value, row.weight, row.pull, *row.tokens):
+        _finite(value, f"{where}, advantage")
 
 
 def _finite(value: float | None, where: str) -> None:

@@ -2,7 +2,7 @@
 
 Blob: one byte, then little-endian numbers. The byte's high nibble is the format version (1), the low nibble the type:
 ``0x11`` uint8, ``0x12`` uint16, ``0x14`` uint32 (token ids); ``0x15`` float32, ``0x16`` float64 (log-probs). The
-narrowest type that holds every value exactly is used. No tokens: NULL.
+narrowest type that holds every value exactly is used; per-token advantages are rounded to float32. No tokens: NULL.
 
 Text: itself, unless it holds NUL or a lone surrogate (no database stores those) or begins with ``escaped:``; then
 ``escaped:`` and the text with each backslash, NUL and surrogate written ``\\uXXXX``.
@@ -57,6 +57,16 @@ def pack_logprobs(logprobs: Sequence[float]) -> bytes | None:
     return b"\x16" + struct.pack(f"<{len(logprobs)}d", *logprobs)
 
 
+def pack_advantages(advantages: Sequence[float]) -> bytes | None:
+    """Per-token advantages as a blob, rounded to float32; ``None`` for none. Raises ``StoreError`` past its range."""
+    if not advantages:
+        return None
+    try:
+        return b"\x15" + struct.pack(f"<{len(advantages)}f", *advantages)
+    except OverflowError as error:
+        raise StoreError(f"a token's advantage is too large for float32: {max(advantages, key=abs)}") from error
+
+
 def _unpack(blob: bytes) -> tuple[Any, ...]:
     code, width = _TYPES.get(blob[0], ("", 0)) if blob else ("", 0)
     if not code or (len(blob) - 1) % width:
@@ -70,7 +80,7 @@ def unpack_tokens(blob: bytes | None) -> tuple[int, ...]:
 
 
 def unpack_logprobs(blob: bytes | None) -> tuple[float, ...]:
-    """The log-probs of a blob. Raises ``StoreError`` on a damaged one."""
+    """The log-probs (or per-token advantages) of a blob. Raises ``StoreError`` on a damaged one."""
     return _unpack(blob) if blob is not None else ()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import LargeBinary, Text
+from sqlalchemy import Double, LargeBinary, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from .codec import (
     escape,
+    pack_advantages,
     pack_figures,
     pack_json,
     pack_logprobs,
@@ -35,6 +36,17 @@ class Words(TypeDecorator[str]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """From the column."""
         return None if value is None else unescape(value)
+
+
+class Real(TypeDecorator[float]):
+    """A number as DOUBLE, NumPy's included, which the driver would not take."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        """To the column."""
+        return None if value is None else float(value)
 
 
 class Json(TypeDecorator[Any]):
@@ -95,3 +107,13 @@ class Logprobs(TypeDecorator[tuple[float, ...]]):
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[float, ...]:
         """From the column."""
         return unpack_logprobs(value)
+
+
+class TokenAdvantages(Logprobs):
+    """Per-token advantages as a blob (codec.pack_advantages); none is NULL."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[float, ...] | None, dialect: Dialect) -> bytes | None:
+        """To the column."""
+        return pack_advantages(value or ())

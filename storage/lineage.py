@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from sparring.scenarios.errors import RunNotFound
 
+from .fields import record_of
 from .records import GroupRow
 from .store import Store, run_number
 from .tables import (
@@ -72,7 +73,11 @@ class TaskWhy:
 
 @dataclass(frozen=True, slots=True)
 class TurnWhy:
-    """One turn's part in the update. ``episode`` is its public id; ``pull`` the signed share of the role's gradient."""
+    """One turn's part in the update. ``episode`` is its public id; ``pull`` the signed share of the role's gradient.
+
+    ``episode`` is of another step, or of another run, when the step borrowed it; ``sampled_by_version`` counts in that
+    run. ``trainer``, ``token_advantages`` and ``entered`` are ``records.AdvantageRow``'s trainer, tokens and note.
+    """
 
     episode: str
     turn: int
@@ -90,22 +95,29 @@ class TurnWhy:
     arm: str
     parameters: Mapping[str, Any]
     sampled_by_version: int
+    trainer: str = "rl"
+    token_advantages: tuple[float, ...] = ()
+    entered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleWhy:
-    """A role's turns with the largest pull, of ``n_turns`` in the update; ``pull`` is the net, ``pull_abs`` the sum."""
+    """A role's turns with the largest pull, of ``n_turns`` in the update; ``pull`` is the net, ``pull_abs`` the sum.
+
+    There is one for each role and ``trainer``.
+    """
 
     role: str
     n_turns: int
     pull: float
     pull_abs: float
     turns: tuple[TurnWhy, ...]
+    trainer: str = "rl"
 
 
 @dataclass(frozen=True, slots=True)
 class LineageReport:
-    """What one step was made of, role by role."""
+    """What one step was made of, role by role and trainer by trainer."""
 
     run: str
     step: int
@@ -116,7 +128,7 @@ class LineageReport:
 
 
 def why(store: Store, run: str, step: int, limit: int = 5) -> LineageReport:
-    """The ``limit`` turns of each role that pulled hardest in a step. Raises ``RunNotFound``."""
+    """The ``limit`` turns of each role and trainer that pulled hardest in a step. Raises ``RunNotFound``."""
     store.run(run)
     number = run_number(run)
     with store.read() as session:
@@ -128,31 +140,31 @@ def why(store: Store, run: str, step: int, limit: int = 5) -> LineageReport:
             PolicyVersions.run_id == number, PolicyVersions.number == row.policy_version
         )
         weights = session.scalars(made).one()
-        roles = session.scalars(
-            select(Advantages.role).where(Advantages.step_id == row.id).distinct().order_by(Advantages.role)
-        ).all()
-        reasons = tuple(_role(session, row, role, limit) for role in roles)
+        pulled = select(Advantages.role, Advantages.trainer).where(Advantages.step_id == row.id).distinct()
+        pairs = session.execute(pulled.order_by(Advantages.role, Advantages.trainer)).all()
+        reasons = tuple(_role(session, row, role, trainer, limit) for role, trainer in pairs)
         return LineageReport(run, step, row.policy_version, weights, row.metrics, reasons)
 
 
-def _role(session: Session, step: Steps, role: str, limit: int) -> RoleWhy:
-    mine = (Advantages.step_id == step.id) & (Advantages.role == role)
+def _role(session: Session, step: Steps, role: str, trainer: str, limit: int) -> RoleWhy:
+    mine = (Advantages.step_id == step.id) & (Advantages.role == role) & (Advantages.trainer == trainer)
     totals = select(func.count(), func.sum(Advantages.pull), func.sum(func.abs(Advantages.pull))).where(mine)
     n_turns, pull, pull_abs = session.execute(totals).one()
     wanted = select(Advantages).where(mine).order_by(func.abs(Advantages.pull).desc(), Advantages.id).limit(limit)
     turns = tuple(_turn(session, step, row) for row in session.scalars(wanted).all())
-    return RoleWhy(role, n_turns, pull, pull_abs, turns)
+    return RoleWhy(role, n_turns, pull, pull_abs, turns, trainer)
 
 
 def _turn(session: Session, step: Steps, row: Advantages) -> TurnWhy:
     turn = session.get_one(Turns, row.turn_id)
     episode = session.get_one(Episodes, turn.episode_id)
+    played = session.get_one(Steps, episode.step_id)  # another step than this one when the episode was borrowed
     group = session.scalars(select(Groups).where(Groups.step_id == step.id, Groups.number == row.group)).one()
     pick = session.scalars(
-        select(CurriculumEvents).where(CurriculumEvents.step_id == step.id, CurriculumEvents.number == episode.pick)
+        select(CurriculumEvents).where(CurriculumEvents.step_id == played.id, CurriculumEvents.number == episode.pick)
     ).one()
     return TurnWhy(
-        episode=f"r{step.run_id}/{step.number}/{episode.number}",
+        episode=f"r{played.run_id}/{played.number}/{episode.number}",
         turn=turn.number,
         node=turn.node,
         sample=turn.sample,
@@ -168,12 +180,14 @@ def _turn(session: Session, step: Steps, row: Advantages) -> TurnWhy:
         arm=pick.arm,
         parameters=pick.parameters,
         sampled_by_version=session.get_one(PolicyVersions, turn.policy_version_id).number,
+        trainer=row.trainer,
+        token_advantages=row.tokens,
+        entered=row.note,
     )
 
 
 def _group(row: Groups) -> GroupRow:
-    compared = (row.number, row.role, row.node, row.scope, row.size)
-    return GroupRow(*compared, mean=row.mean, std=row.std, kept=row.kept, note=row.note)
+    return record_of(GroupRow, Groups, row, index=row.number)
 
 
 def _scores(session: Session, turn: Turns) -> tuple[ScoreWhy, ...]:

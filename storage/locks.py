@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 from sparring.scenarios.errors import RunBusy
 
@@ -38,14 +40,70 @@ def _owner() -> dict[str, str | int | None]:
     return {"pid": os.getpid(), "born": _born(os.getpid()), "boot": _boot_id(), "space": space}
 
 
+def _read(descriptor: int) -> dict[str, Any]:
+    """The owner a lock file names; empty when it names none."""
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _is_here(owner: dict[str, Any]) -> bool:
+    """Whether the owner's process id means something to this process."""
+    me = _owner()
+    return bool(owner.get("pid")) and (owner.get("boot"), owner.get("space")) == (me["boot"], me["space"])
+
+
+def _lives(owner: dict[str, Any]) -> bool:
+    return _born(int(owner["pid"])) == owner.get("born")
+
+
+def lock_path(database: Path, run: str) -> Path:
+    """The lock file of a run (``r1``) of a database file."""
+    return database.with_name(f"{database.name}.{run}.lock")
+
+
+def is_held(database: Path, run: str) -> bool:
+    """Whether a living process holds the right to write this run of this database file.
+
+    An owner on another machine, before the last boot or in another container cannot be looked up: the flock decides.
+    A lock that cannot be read counts as held.
+    """
+    try:
+        descriptor = os.open(lock_path(database, run), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        owner = _read(descriptor)
+        if _is_here(owner):
+            return _lives(owner)
+        if not owner:
+            return True  # its owner is just about to write its name
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class RunLock:
     """Exclusive right to write one run, from construction to ``release``. Raises ``RunBusy`` when another holds it."""
 
     def __init__(self, path: Path, run: str) -> None:
         """Take the lock at ``path``; ``run`` is for messages."""
         self.path = path
-        for _ in range(5):  # a lock file can be replaced between opening and locking it
-            descriptor = self._try(run)
+        for attempt in range(5):  # a lock file can be replaced between opening and locking it
+            try:
+                descriptor = self._try(run)
+            except RunBusy:
+                if attempt:
+                    raise
+                time.sleep(0.02)  # `is_held` may be looking at it just now
+                continue
             if descriptor is not None:
                 self._descriptor = descriptor
                 return
@@ -76,13 +134,9 @@ class RunLock:
 
     def _take_over(self, descriptor: int, run: str) -> None:
         """Remove a lock whose owner is dead; raise ``RunBusy`` when it lives or cannot be known to be dead."""
-        try:
-            owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
-        except ValueError:
-            owner = {}
-        me = _owner()
-        here = owner.get("boot") == me["boot"] and owner.get("space") == me["space"]
-        if not here or not owner.get("pid") or _born(int(owner["pid"])) == owner.get("born"):
+        owner = _read(descriptor)
+        here = _is_here(owner)
+        if not here or _lives(owner):
             pid = owner.get("pid", "unknown")
             whose = "this process, through another store" if pid == os.getpid() and here else f"process {pid}"
             raise RunBusy(

@@ -16,10 +16,11 @@ from sparring.scenarios.errors import RunNotFound, StoreError
 from .codec import unescape, unpack_figures, unpack_json
 from .hashes import episode_hash, lasting, sha
 from .rebuild import rebuild
-from .records import RunRow
+from .records import RunRow, StoredEpisode
 from .store import Store, describe, run_number
 from .tables import (
     Advantages,
+    Borrowed,
     CurriculumEvents,
     Episodes,
     Evaluations,
@@ -47,6 +48,9 @@ class StepSummary:
     turns: int
     tokens: int
     reward: float | None
+    borrowed: int
+    borrowed_reward: float | None
+    trainers: str
     pull: float | None
     groups: int
     groups_kept: int
@@ -74,6 +78,7 @@ class EpisodeSummary:
     turns: int
     tokens: int | None
     pull: float | None
+    borrowed: int
     invalid: int
     error: str
     seconds: float
@@ -91,7 +96,7 @@ class Rows:
 def runs(store: Store) -> list[RunRow]:
     """Every run, oldest first."""
     with store.read() as session:
-        return [describe(session, row) for row in session.scalars(select(Runs).order_by(Runs.id)).all()]
+        return [describe(session, row, store.path) for row in session.scalars(select(Runs).order_by(Runs.id)).all()]
 
 
 def run(store: Store, run: str) -> RunRow:
@@ -144,12 +149,13 @@ def episode(store: Store, run: str, episode: str) -> Episode:
     A turn that was saved with an empty tuple of scores has no key in ``scores``. Raises ``RunNotFound``.
     """
     number, step, index = episode_number(episode if episode.startswith("r") else f"{run}/{episode}")
-    wanted = select(Episodes).join(Steps).where(Steps.run_id == number, Steps.number == step, Episodes.number == index)
+    wanted = select(Episodes.id).join(Steps)
+    wanted = wanted.where(Steps.run_id == number, Steps.number == step, Episodes.number == index)
     with store.read() as session:
-        row = session.scalars(wanted).one_or_none()
-        if row is None:
+        stored = session.scalars(wanted).one_or_none()
+        if stored is None:
             raise RunNotFound(f"no episode {episode} in run r{number}: 'sparring show r{number}' lists them")
-        return rebuild(session, row)
+        return rebuild(session, [stored])[0]
 
 
 def episode_number(episode: str) -> tuple[int, int, int]:
@@ -160,21 +166,40 @@ def episode_number(episode: str) -> tuple[int, int, int]:
     return int(found[1]), int(found[2]), int(found[3])
 
 
+def stored_episodes(
+    store: Store, run: str, steps: range | None = None, limit: int | None = None, offset: int = 0
+) -> list[StoredEpisode]:
+    """Whole episodes of a run, to learn from again: ordered by step, then by number within the step.
+
+    ``steps`` picks steps by number (default: all); ``limit`` and ``offset`` cut the ordered list. Each record equals
+    the one that was saved, NaN log-probs included; its ``pick`` is an index within its own step. Episodes that broke
+    or were refused are among them. Raises ``RunNotFound``.
+    """
+    store.run(run)
+    wanted = select(Episodes.id, Steps.number.label("step")).join(Steps).where(Steps.run_id == run_number(run))
+    if steps is not None:
+        low, high = (min(steps[0], steps[-1]), max(steps[0], steps[-1])) if steps else (0, -1)
+        wanted = wanted.where(Steps.number.between(low, high), (Steps.number - low) % abs(steps.step) == 0)
+    wanted = wanted.order_by(Steps.number, Episodes.number).limit(limit).offset(offset)
+    with store.read() as session:
+        rows = session.execute(wanted).all()
+        episodes = rebuild(session, [row.id for row in rows])
+    return [StoredEpisode(row.id, row.step, episode) for row, episode in zip(rows, episodes, strict=True)]
+
+
 def damaged(store: Store, run: str) -> list[str]:
     """Public ids of episodes whose rows no longer match the hash they were saved with."""
     number = run_number(run)
-    wanted = select(Episodes, Steps.number).join(Steps).where(Steps.run_id == number).order_by(Episodes.id)
-    found: list[str] = []
+    wanted = select(Episodes.id, Episodes.hash, Steps.number.label("step"), Episodes.number).join(Steps)
+    wanted = wanted.where(Steps.run_id == number).order_by(Episodes.id)
     with store.read() as session:
-        for row, step in session.execute(wanted).all():
-            if not _whole(session, row):
-                found.append(f"r{number}/{step}/{row.number}")
-    return found
+        rows = session.execute(wanted).all()
+        return [f"r{number}/{row.step}/{row.number}" for row in rows if not _whole(session, row.id, row.hash)]
 
 
-def _whole(session: Session, row: Episodes) -> bool:
+def _whole(session: Session, stored: int, expected: str) -> bool:
     try:
-        return episode_hash(rebuild(session, row)) == row.hash
+        return episode_hash(rebuild(session, [stored])[0]) == expected
     except (StoreError, ValueError, LookupError, TypeError):  # what damaged bytes raise on their way back
         return False
 
@@ -203,19 +228,23 @@ def _run_content(session: Session, number: int) -> Iterator[list[Any]]:
 
 
 def _step_content(session: Session, step_id: int) -> Iterator[list[Any]]:
-    c, g, a, v = CurriculumEvents, Groups, Advantages, Evaluations
+    """Borrowed episodes count by their content: their ids differ from database to database."""
+    c, b, g, a, v = CurriculumEvents, Borrowed, Groups, Advantages, Evaluations
+    mine = (b.step_id == step_id) & (b.episode_id == Episodes.id)
+    compared = (g.number, g.trainer, g.role, g.node, g.scope, g.size, g.mean, g.std, g.kept, g.note)
+    learnt = (a.trainer, a.role, a.group, a.reward, a.value, a.weight, a.n_tokens, a.pull, a.tokens, a.note)
     for wanted in (
         select(c.number, c.arm, c.parameters, c.count).where(c.step_id == step_id).order_by(c.number),
         select(Episodes.number, Episodes.hash).where(Episodes.step_id == step_id).order_by(Episodes.number),
-        select(g.number, g.role, g.node, g.scope, g.size, g.mean, g.std, g.kept, g.note)
-        .where(g.step_id == step_id)
-        .order_by(g.number),
-        select(Episodes.number, Turns.number, a.role, a.group, a.reward, a.value, a.weight, a.n_tokens, a.pull)
+        select(b.number, Episodes.hash).join(Episodes).where(b.step_id == step_id).order_by(b.number),
+        select(*compared, g.pool_size, g.pool_mean, g.pool_std).where(g.step_id == step_id).order_by(g.number),
+        select(b.number, Episodes.number, Turns.number, *learnt)
         .select_from(a)
         .join(Turns)
         .join(Episodes)
+        .outerjoin(b, mine)
         .where(a.step_id == step_id)
-        .order_by(Episodes.number, Turns.number),
+        .order_by(b.number, Episodes.number, Turns.number, a.trainer),
         select(v.at_step, v.name, v.value, v.n, v.parameters, v.temperature)
         .where(v.step_id == step_id)
         .order_by(v.number),

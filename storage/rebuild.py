@@ -1,10 +1,12 @@
-"""Rows become an Episode again, equal to the one that was saved (a turn with no scores has no key in ``scores``)."""
+"""Rows become Episodes again, equal to the ones that were saved (a turn with no scores has no key in ``scores``)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
 
 from sparring.envs.types import (
@@ -24,7 +26,10 @@ from sparring.envs.types import (
     Validity,
 )
 
+from .fields import record_of
+from .rows import parts, table
 from .tables import (
+    Base,
     Criteria,
     CriterionScores,
     Episodes,
@@ -37,104 +42,108 @@ from .tables import (
     Turns,
 )
 
+_AT_ONCE = 64  # episodes per round of queries: enough to make their number matter little, few enough to stay small
 
-def rebuild(session: Session, row: Episodes) -> Episode:
-    """The episode of this row."""
-    turn_rows = session.scalars(select(Turns).where(Turns.episode_id == row.id).order_by(Turns.number)).all()
-    task_rows = session.scalars(select(Tasks).where(Tasks.episode_id == row.id).order_by(Tasks.number)).all()
-    tasks = tuple(_task(task) for task in task_rows)
-    keys = {task.number: task.key for task in task_rows}
-    numbers = {turn.id: turn.number for turn in turn_rows}
-    segments, versions = _segments(session, row), _versions(session, row)
-    refusals = session.scalars(select(Refusals).join(Turns).where(Turns.episode_id == row.id)).all()
-    return Episode(
-        index=row.number,
-        pick=row.pick,
-        parameters=row.parameters,
-        turns=tuple(_turn(turn, segments, versions, keys) for turn in turn_rows),
-        tasks=tasks,
-        scores=_scores(session, row, numbers),
-        rubrics=_rubrics(session, row),
-        refusals={numbers[item.turn_id]: Refusal(item.reason, item.detail) for item in refusals},
-        ending=Ending(row.ending),
-        error=row.error,
-        seconds=row.seconds,
-    )
+Columns = Row[Any]
 
 
-def _segments(session: Session, row: Episodes) -> dict[int | None, Segment | None]:
-    ids = select(Turns.context_id).where(Turns.episode_id == row.id)
-    train_ids = select(Turns.train_context_id).where(Turns.episode_id == row.id, Turns.train_context_id.is_not(None))
-    rows = session.scalars(select(Segments).where(Segments.id.in_(ids.union(train_ids)))).all()
-    return {None: None, **{item.id: Segment(item.text, item.token_ids) for item in rows}}
+def rebuild(session: Session, ids: Sequence[int]) -> list[Episode]:
+    """The episodes with these database ids, in this order. Raises ``LookupError`` when one is not there."""
+    found: dict[int, Episode] = {}
+    for part in parts(list(ids), _AT_ONCE):
+        found.update(_Rows(session, part).episodes())
+    return [found[number] for number in ids]
 
 
-def _versions(session: Session, row: Episodes) -> dict[int, int]:
-    ids = select(Turns.policy_version_id).where(Turns.episode_id == row.id)
-    found = session.execute(select(PolicyVersions.id, PolicyVersions.number).where(PolicyVersions.id.in_(ids)))
-    return {item.id: item.number for item in found}
+def _all_of(model: type[Base], *others: Any) -> Select[Any]:
+    """Every column of a table as plain rows: making ORM objects would take longer than reading them."""
+    return select(*table(model).c, *others)
 
 
-def _turn(
-    row: Turns, segments: dict[int | None, Segment | None], versions: dict[int, int], keys: dict[int, str]
-) -> Turn:
-    return Turn(
-        index=row.number,
-        parent=row.parent,
-        node=row.node,
-        author=row.author,
-        said=row.said,
-        sample=row.sample,
-        follows=row.follows,
-        context=segments[row.context_id],
-        train_context=segments[row.train_context_id],
-        token_ids=row.token_ids,
-        logprobs=row.logprobs,
-        finish=None if row.finish is None else Finish(row.finish),
-        policy_version=versions[row.policy_version_id],
-        engine=row.engine,
-        parsed=None if row.parsed_kind is None else Parsed(row.parsed_kind, row.parsed_value, row.parsed_problem),
-        task=row.task_key if row.task is None else keys[row.task],
-        seed=row.seed,
-    )
+def _by(rows: Iterable[Columns], key: str) -> dict[int, list[Columns]]:
+    found: dict[int, list[Columns]] = defaultdict(list)
+    for row in rows:
+        found[getattr(row, key)].append(row)
+    return found
 
 
-def _task(row: Tasks) -> Task:
-    return Task(
-        environment=row.environment,
-        payload=row.payload,
-        secret=row.secret,
-        parameters=row.parameters,
-        skills=tuple(row.skills),
-        origin=row.origin,
-        parent=row.parent_key,
-        operator=row.operator,
-        key=row.key,
-    )
+class _Rows:
+    """The rows of some episodes, found by what holds them."""
 
+    def __init__(self, session: Session, ids: list[int]) -> None:
+        inside, judged = Turns.episode_id.in_(ids), (Turns.episode_id.label("episode_id"), Turns.number.label("turn"))
 
-def _scores(session: Session, row: Episodes, numbers: dict[int, int]) -> dict[int, tuple[Score, ...]]:
-    in_episode = Turns.episode_id == row.id
-    parts: dict[int, list[CriterionScore]] = defaultdict(list)
-    judged = select(CriterionScores).join(Scores).join(Turns).where(in_episode).order_by(CriterionScores.number)
-    for item in session.scalars(judged):
-        verdict = Validity(item.validity)
-        parts[item.score_id].append(
-            CriterionScore(item.rubric_turn, item.criterion, item.share, verdict, item.by, item.quote)
+        def rows(wanted: Select[Any]) -> Sequence[Columns]:
+            return session.execute(wanted).all()
+
+        self.heads = rows(_all_of(Episodes).where(Episodes.id.in_(ids)))
+        turns = rows(_all_of(Turns).where(inside).order_by(Turns.number))
+        self.turns = _by(turns, "episode_id")
+        self.tasks = _by(rows(_all_of(Tasks).where(Tasks.episode_id.in_(ids)).order_by(Tasks.number)), "episode_id")
+        scores = _all_of(Scores, *judged).join(Turns, Turns.id == Scores.turn_id).where(inside)
+        self.scores = _by(rows(scores.order_by(Turns.number, Scores.number)), "episode_id")
+        shares = _all_of(CriterionScores).join(Scores, Scores.id == CriterionScores.score_id)
+        shares = shares.join(Turns, Turns.id == Scores.turn_id).where(inside)
+        self.shares = _by(rows(shares.order_by(CriterionScores.number)), "score_id")
+        rubrics = _all_of(Rubrics).where(Rubrics.episode_id.in_(ids)).order_by(Rubrics.turn)
+        self.rubrics = _by(rows(rubrics), "episode_id")
+        criteria = _all_of(Criteria).join(Rubrics, Rubrics.id == Criteria.rubric_id).where(Rubrics.episode_id.in_(ids))
+        self.criteria = _by(rows(criteria.order_by(Criteria.number)), "rubric_id")
+        refusals = _all_of(Refusals, *judged).join(Turns, Turns.id == Refusals.turn_id).where(inside)
+        self.refusals = _by(rows(refusals.order_by(Turns.number)), "episode_id")
+        self.segments: dict[int | None, Segment | None] = {None: None}
+        contexts = {key for turn in turns for key in (turn.context_id, turn.train_context_id)} - {None}
+        for part in parts(sorted(contexts)):
+            for row in rows(_all_of(Segments).where(Segments.id.in_(part))):
+                self.segments[row.id] = record_of(Segment, Segments, row)
+        versions = _all_of(PolicyVersions)
+        spoken = {turn.policy_version_id for turn in turns}
+        self.versions = {row.id: row.number for row in rows(versions.where(PolicyVersions.id.in_(spoken)))}
+
+    def episodes(self) -> dict[int, Episode]:
+        return {head.id: self._episode(head) for head in self.heads}
+
+    def _episode(self, head: Columns) -> Episode:
+        tasks = self.tasks[head.id]
+        keys = {task.number: task.key for task in tasks}
+        scores: dict[int, list[Score]] = defaultdict(list)
+        for row in self.scores[head.id]:
+            criteria = tuple(
+                record_of(CriterionScore, CriterionScores, share, validity=Validity(share.validity))
+                for share in self.shares[row.id]
+            )
+            scores[row.turn].append(record_of(Score, Scores, row, validity=Validity(row.validity), criteria=criteria))
+        return record_of(
+            Episode,
+            Episodes,
+            head,
+            index=head.number,
+            turns=tuple(self._turn(turn, keys) for turn in self.turns[head.id]),
+            tasks=tuple(
+                record_of(Task, Tasks, task, skills=tuple(task.skills), parent=task.parent_key) for task in tasks
+            ),
+            scores={turn: tuple(given) for turn, given in scores.items()},
+            rubrics={rubric.turn: self._rubric(rubric) for rubric in self.rubrics[head.id]},
+            refusals={row.turn: record_of(Refusal, Refusals, row) for row in self.refusals[head.id]},
+            ending=Ending(head.ending),
         )
-    found: dict[int, list[Score]] = defaultdict(list)
-    for score in session.scalars(select(Scores).join(Turns).where(in_episode).order_by(Turns.number, Scores.number)):
-        criteria = tuple(parts[score.id])
-        made = Score(score.name, score.value, Validity(score.validity), score.by, score.note, criteria)
-        found[numbers[score.turn_id]].append(made)
-    return {turn: tuple(scores) for turn, scores in found.items()}
 
+    def _turn(self, row: Columns, keys: dict[int, str]) -> Turn:
+        return record_of(
+            Turn,
+            Turns,
+            row,
+            index=row.number,
+            context=self.segments[row.context_id],
+            train_context=self.segments[row.train_context_id],
+            finish=None if row.finish is None else Finish(row.finish),
+            policy_version=self.versions[row.policy_version_id],
+            parsed=None if row.parsed_kind is None else Parsed(row.parsed_kind, row.parsed_value, row.parsed_problem),
+            task=row.task_key if row.task is None else keys[row.task],
+        )
 
-def _rubrics(session: Session, row: Episodes) -> dict[int, Rubric]:
-    criteria: dict[int, list[Criterion]] = defaultdict(list)
-    written = select(Criteria).join(Rubrics).where(Rubrics.episode_id == row.id).order_by(Criteria.number)
-    for item in session.scalars(written):
-        kind = CriterionKind(item.kind)
-        criteria[item.rubric_id].append(Criterion(item.text, item.points, kind, item.checker))
-    rubrics = session.scalars(select(Rubrics).where(Rubrics.episode_id == row.id).order_by(Rubrics.turn))
-    return {r.turn: Rubric(tuple(criteria[r.id]), r.author, r.version, r.provenance) for r in rubrics}
+    def _rubric(self, row: Columns) -> Rubric:
+        criteria = tuple(
+            record_of(Criterion, Criteria, item, kind=CriterionKind(item.kind)) for item in self.criteria[row.id]
+        )
+        return record_of(Rubric, Rubrics, row, criteria=criteria)

@@ -17,7 +17,9 @@ class GroupRow:
     """Turns whose rewards were compared with each other. ``index`` is unique within the step.
 
     ``scope`` says what was compared (siblings of one parent, the whole step, a baseline); ``mean`` and ``std`` are of
-    the valued combined rewards; ``kept`` is false when a filter dropped the group, and ``note`` says why.
+    the valued combined rewards; ``kept`` is false when a filter dropped the group, and ``note`` says why. ``trainer``
+    names who compared them. ``pool_size``, ``pool_mean`` and ``pool_std`` are of everything drawn for the group before
+    any stage touched it, ``None`` where no pool was kept.
     """
 
     index: int
@@ -29,14 +31,22 @@ class GroupRow:
     std: float | None = None
     kept: bool = True
     note: str = ""
+    trainer: str = "rl"
+    pool_size: int | None = None
+    pool_mean: float | None = None
+    pool_std: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdvantageRow:
-    """How one turn pulled the policy. ``episode`` and ``turn`` are indices within the step and the episode.
+    """How one turn pulled the policy, by one trainer: a step holds at most one row per turn and trainer.
 
-    ``reward`` is the combined reward (``None`` when not valued), ``value`` the advantage, ``weight`` the role's weight,
-    ``pull`` the signed share of the role's gradient coefficient: ``value * weight * n_tokens / denominator``.
+    ``episode`` and ``turn`` are indices within the step and the episode; an ``episode`` of n or more, where the step
+    played n, is number ``episode - n`` of its ``borrowed`` ones. ``reward`` is the combined reward (``None`` when not
+    valued), ``value`` the advantage, ``weight`` the role's weight, ``pull`` the signed share of the role's gradient
+    coefficient: ``value * weight * n_tokens / denominator``. ``tokens`` are per-token advantages where the estimator
+    gives them, ``n_tokens`` of them, kept as float32. ``note`` says how the turn came in: empty when it was sampled
+    for this group, else ``inserted``, ``demonstration`` and the like.
     """
 
     episode: int
@@ -48,6 +58,9 @@ class AdvantageRow:
     weight: float
     n_tokens: int
     pull: float
+    trainer: str = "rl"
+    tokens: tuple[float, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,8 @@ class StepRecord:
 
     ``metrics`` may hold ``None`` or non-finite values. ``curriculum_state`` and ``state`` (baselines and the like,
     one JSON value per name) are as of the end of the step. ``policy_version`` and ``weights_sha`` name the weights
-    after the update. ``checkpoint`` is ``None`` on steps that wrote none. ``seconds`` is wall time.
+    after the update. ``checkpoint`` is ``None`` on steps that wrote none. ``seconds`` is wall time. ``borrowed`` are
+    the database ids (``queries.stored_episodes``) of episodes of earlier steps, of any run, that this step used.
     """
 
     step: int
@@ -93,11 +107,24 @@ class StepRecord:
     state: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[EvaluationRow, ...] = ()
     seconds: float = 0.0
+    borrowed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEpisode:
+    """An episode with its database ``id`` and the number of the ``step`` that played it."""
+
+    id: int
+    step: int
+    episode: Episode
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run as stored. ``id`` is the short human id (``r1``); ``status`` is running, stopped, done or failed."""
+    """One run. ``id`` is the short human id (``r1``); ``status`` is running, stopped, done, failed, or killed.
+
+    ``killed``: stored as running, but no living process holds the run's lock (``sparring.storage.locks``).
+    """
 
     id: str
     name: str

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from sparring.scenarios.errors import StoreError
 
 from .records import CheckpointRow, ResumePoint
 from .rows import table
-from .tables import Checkpoints, PolicyVersions, Runs, Scenarios, States, Steps
+from .tables import Borrowed, Checkpoints, Episodes, PolicyVersions, Runs, Scenarios, States, Steps
 
 KEPT_STATES = 8  # trainer state is kept for this many newest checkpoints, so only these can be resumed from
 
 
 def roll_back(connection: Connection, number: int, usable: Callable[[CheckpointRow], bool]) -> ResumePoint:
-    """Delete the steps past the newest usable checkpoint of run ``number`` and say where it stands."""
+    """Delete the steps past the newest usable checkpoint of run ``number`` and say where it stands.
+
+    Episodes these steps borrowed belong to other steps and stay. Steps that lent episodes to another run are not
+    deleted: ``StoreError``, with nothing changed.
+    """
     with Session(connection, autoflush=False) as session:
         step, saved = _newest(session, number, usable)
         last = None if step is None else step.number
         past = [Steps.run_id == number] + ([] if last is None else [Steps.number > last])
+        _refuse_lent(session, number, past)
         connection.execute(delete(table(Steps)).where(*past))
         runs = table(Runs)
         connection.execute(update(runs).where(runs.c.id == number).values(status="running", finished_at=None))
@@ -38,6 +43,19 @@ def roll_back(connection: Connection, number: int, usable: Callable[[CheckpointR
             weights_sha="" if step is None else _weights(session, step),
             policy_version=0 if step is None else step.policy_version,
             seed=run.seed,
+        )
+
+
+def _refuse_lent(session: Session, number: int, past: list[ColumnElement[bool]]) -> None:
+    """Raise ``StoreError`` when another run learnt from episodes of these steps of run ``number``."""
+    borrower = aliased(Steps)
+    wanted = select(borrower.run_id, func.min(Steps.number), func.max(Steps.number)).select_from(Borrowed)
+    wanted = wanted.join(borrower, borrower.id == Borrowed.step_id).where(borrower.run_id != number, *past)
+    wanted = wanted.join(Episodes, Episodes.id == Borrowed.episode_id).join(Steps, Steps.id == Episodes.step_id)
+    for other, first, final in session.execute(wanted.group_by(borrower.run_id).order_by(borrower.run_id).limit(1)):
+        raise StoreError(
+            f"run r{number} cannot go back before its step {first}: run r{other} learnt from episodes of its steps "
+            f"{first} to {final}, which would be deleted; nothing was changed: go on with r{other}, or start a new run"
         )
 
 

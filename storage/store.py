@@ -16,10 +16,11 @@ from sparring.scenarios.errors import RunNotFound, StoreError
 
 from .checks import check
 from .database import Database
-from .locks import RunLock
+from .locks import RunLock, is_held, lock_path
 from .records import CheckpointRow, EvaluationRow, ResumePoint, RunRow, StepRecord
 from .resume import KEPT_STATES, roll_back
-from .rows import StepWriter, now, table
+from .rows import now, table
+from .step_rows import StepWriter
 from .tables import Checkpoints, Evaluations, Runs, Scenarios, States, Steps, Tasks
 
 STATUSES = ("running", "stopped", "done", "failed")
@@ -74,7 +75,7 @@ class Store:
         """The run with this id. Raises ``RunNotFound``."""
         number = run_number(run)
         with self.read() as session:
-            return describe(session, _found(session.get(Runs, number), run))
+            return describe(session, _found(session.get(Runs, number), run), self.path)
 
     def save_step(self, run: str, record: StepRecord) -> None:
         """Everything a step did, in one transaction: after an error or a kill, all of it is there or none."""
@@ -132,7 +133,7 @@ class Store:
 
     def _lock(self, number: int) -> None:
         if self.path is not None and number not in self._locks:
-            self._locks[number] = RunLock(self.path.with_name(f"{self.path.name}.r{number}.lock"), f"r{number}")
+            self._locks[number] = RunLock(lock_path(self.path, f"r{number}"), f"r{number}")
 
     def _unlock(self, number: int) -> None:
         lock = self._locks.pop(number, None)
@@ -192,14 +193,15 @@ def _prune(connection: Connection, number: int) -> None:
     connection.execute(delete(table(States)).where(States.step_id.in_(old)))
 
 
-def describe(session: Session, row: Runs) -> RunRow:
-    """A run's row as its record."""
+def describe(session: Session, row: Runs, path: Path | None) -> RunRow:
+    """A run's row as its record; ``path`` is the database file, whose locks tell whether a running run is killed."""
+    killed = row.status == "running" and path is not None and not is_held(path, f"r{row.id}")
     digest = session.scalars(select(Scenarios.digest).where(Scenarios.id == row.scenario_id)).one()
     last = session.scalar(select(func.max(Steps.number)).where(Steps.run_id == row.id))
     return RunRow(
         id=f"r{row.id}",
         name=row.name,
-        status=row.status,
+        status="killed" if killed else row.status,
         digest=digest,
         seed=row.seed,
         started_at=row.started_at,

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from .columns import Figures, Json, Logprobs, Tokens, Words
+from .columns import Figures, Json, Logprobs, Real, TokenAdvantages, Tokens, Words
 
 
 class Base(DeclarativeBase):
-    """Registry of the models; a ``str`` column takes any text."""
+    """Registry of the models; a ``str`` column takes any text, a ``float`` column any number."""
 
-    type_annotation_map = {str: Words}  # noqa: RUF012 - SQLAlchemy's documented form
+    type_annotation_map = {str: Words, float: Real}  # noqa: RUF012 - SQLAlchemy's documented form
 
 
 Key = Annotated[int, mapped_column(primary_key=True, autoincrement=False)]
@@ -309,13 +309,25 @@ class CriterionScores(Base):
     __table_args__ = (UniqueConstraint("score_id", "number"), Index("ix_criterion_scores_criterion_id", "criterion_id"))
 
 
+class Borrowed(Base):
+    """An episode stored by an earlier step, of any run, that this step used. It cannot be deleted while used."""
+
+    __tablename__ = "borrowed"
+    id: Mapped[Key]
+    step_id: Mapped[StepId]
+    number: Mapped[int]
+    episode_id: Mapped[int] = mapped_column(ForeignKey("episodes.id", deferrable=True, initially="DEFERRED"))
+    __table_args__ = (UniqueConstraint("step_id", "number"), UniqueConstraint("episode_id", "step_id"))
+
+
 class Groups(Base):
-    """Turns whose rewards were compared with each other."""
+    """Turns whose rewards were compared with each other; ``pool_*`` are of everything drawn before a stage chose."""
 
     __tablename__ = "groups"
     id: Mapped[Key]
     step_id: Mapped[StepId]
     number: Mapped[int]
+    trainer: Mapped[str] = mapped_column(server_default="rl")
     role: Mapped[str]
     node: Mapped[str]
     scope: Mapped[str]
@@ -324,16 +336,23 @@ class Groups(Base):
     std: Mapped[float | None]
     kept: Mapped[bool]
     note: Mapped[str]
+    pool_size: Mapped[int | None]
+    pool_mean: Mapped[float | None]
+    pool_std: Mapped[float | None]
     __table_args__ = (UniqueConstraint("step_id", "number"),)
 
 
 class Advantages(Base):
-    """How one turn pulled the policy in this step; ``group`` is the number of its group."""
+    """How one turn pulled the policy in this step by one trainer; ``group`` is the number of its group.
+
+    The turn may be a borrowed one: deleting its own step is then refused, not passed on to this row.
+    """
 
     __tablename__ = "advantages"
     id: Mapped[Key]
     step_id: Mapped[StepId]
-    turn_id: Mapped[TurnId] = mapped_column(unique=True)
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id", deferrable=True, initially="DEFERRED"))
+    trainer: Mapped[str] = mapped_column(server_default="rl")
     group: Mapped[int]
     role: Mapped[str]
     reward: Mapped[float | None]
@@ -341,7 +360,10 @@ class Advantages(Base):
     weight: Mapped[float]
     n_tokens: Mapped[int]
     pull: Mapped[float]
+    tokens: Mapped[tuple[float, ...]] = mapped_column(TokenAdvantages, nullable=True)
+    note: Mapped[str] = mapped_column(server_default="")
     __table_args__ = (
+        UniqueConstraint("turn_id", "step_id", "trainer"),
         ForeignKeyConstraint(
             ["step_id", "group"], ["groups.step_id", "groups.number"], deferrable=True, initially="DEFERRED"
         ),

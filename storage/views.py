@@ -6,17 +6,26 @@ Columns are told one by one in ``docs/database.md``. No view sorts: ``LIMIT`` an
 from __future__ import annotations
 
 _EPISODE = "'r' || s.run_id || '/' || s.number || '/' || e.number"
+_TURN_REWARDS = (
+    "SELECT avg(a.reward) AS reward FROM advantages a JOIN turns t ON t.id = a.turn_id"  # a turn counts once
+)
 
 VIEWS: dict[str, str] = {}
 
-VIEWS["v_steps"] = """
+VIEWS["v_steps"] = f"""
 SELECT 'r' || s.run_id AS run, s.number AS step,
   (SELECT count(*) FROM episodes e WHERE e.step_id = s.id) AS episodes,
   (SELECT count(*) FROM episodes e WHERE e.step_id = s.id AND e.ending = 'broke') AS broken,
   (SELECT count(*) FROM episodes e WHERE e.step_id = s.id AND e.ending = 'refused') AS refused,
   (SELECT count(*) FROM episodes e JOIN turns t ON t.episode_id = e.id WHERE e.step_id = s.id) AS turns,
   (SELECT sum(t.n_tokens) FROM episodes e JOIN turns t ON t.episode_id = e.id WHERE e.step_id = s.id) AS tokens,
-  (SELECT avg(a.reward) FROM advantages a WHERE a.step_id = s.id) AS reward,
+  (SELECT avg(u.reward) FROM ({_TURN_REWARDS} JOIN episodes e ON e.id = t.episode_id
+     WHERE a.step_id = s.id AND e.step_id = s.id GROUP BY t.id) u) AS reward,
+  (SELECT count(*) FROM borrowed b WHERE b.step_id = s.id) AS borrowed,
+  (SELECT avg(u.reward) FROM ({_TURN_REWARDS} JOIN borrowed b ON b.episode_id = t.episode_id
+     WHERE a.step_id = s.id AND b.step_id = s.id GROUP BY t.id) u) AS borrowed_reward,
+  (SELECT coalesce(group_concat(u.trainer, ', '), '') FROM (SELECT g.trainer FROM groups g WHERE g.step_id = s.id
+     UNION SELECT a.trainer FROM advantages a WHERE a.step_id = s.id ORDER BY 1) u) AS trainers,
   (SELECT sum(abs(a.pull)) FROM advantages a WHERE a.step_id = s.id) AS pull,
   (SELECT count(*) FROM groups g WHERE g.step_id = s.id) AS groups,
   (SELECT count(*) FROM groups g WHERE g.step_id = s.id AND g.kept) AS groups_kept,
@@ -32,7 +41,9 @@ SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, c.arm, e
   (SELECT count(*) FROM tasks k WHERE k.episode_id = e.id) AS tasks,
   (SELECT count(*) FROM turns t WHERE t.episode_id = e.id) AS turns,
   (SELECT sum(t.n_tokens) FROM turns t WHERE t.episode_id = e.id) AS tokens,
-  (SELECT sum(abs(a.pull)) FROM turns t JOIN advantages a ON a.turn_id = t.id WHERE t.episode_id = e.id) AS pull,
+  (SELECT sum(abs(a.pull)) FROM turns t JOIN advantages a ON a.turn_id = t.id
+     WHERE t.episode_id = e.id AND a.step_id = e.step_id) AS pull,
+  (SELECT count(*) FROM borrowed b WHERE b.episode_id = e.id) AS borrowed,
   (SELECT count(*) FROM turns t JOIN scores x ON x.turn_id = t.id
      WHERE t.episode_id = e.id AND x.validity = 'invalid') AS invalid,
   e.error, e.seconds, e.hash, e.id AS episode_id
@@ -47,7 +58,8 @@ SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, t.number
   x.text AS context, x.n_tokens AS context_tokens, t.n_tokens AS tokens,
   (SELECT group_concat(y.name || '=' || coalesce(round(y.value, 4), y.validity), ' ')
      FROM scores y WHERE y.turn_id = t.id) AS scores,
-  f.reason AS refused, a.reward, a.value AS advantage, a.pull,
+  f.reason AS refused, a.reward, a.value AS advantage,
+  (SELECT sum(z.pull) FROM advantages z WHERE z.turn_id = t.id AND z.step_id = e.step_id) AS pull,
   coalesce(k.key, t.task_key) AS task_key, p.number AS policy_version, t.engine
 FROM turns t
 JOIN episodes e ON e.id = t.episode_id
@@ -55,19 +67,21 @@ JOIN steps s ON s.id = e.step_id
 JOIN policy_versions p ON p.id = t.policy_version_id
 LEFT JOIN segments x ON x.id = t.context_id
 LEFT JOIN tasks k ON k.episode_id = t.episode_id AND k.number = t.task
-LEFT JOIN advantages a ON a.turn_id = t.id
+LEFT JOIN advantages a
+  ON a.id = (SELECT min(z.id) FROM advantages z WHERE z.turn_id = t.id AND z.step_id = e.step_id)
 LEFT JOIN refusals f ON f.turn_id = t.id
 """
 
 VIEWS["v_rewards"] = """
 SELECT 'r' || s.run_id AS run, s.number AS step, t.author AS role, x.name AS score, count(*) AS n,
   sum(x.validity = 'valued') AS valued, sum(x.validity = 'invalid') AS invalid, sum(x.validity = 'missing') AS missing,
-  avg(x.value) AS mean, min(x.value) AS low, max(x.value) AS high
+  avg(x.value) AS mean, min(x.value) AS low, max(x.value) AS high, u.borrowed
 FROM steps s
-JOIN episodes e ON e.step_id = s.id
-JOIN turns t ON t.episode_id = e.id
+JOIN (SELECT step_id, id AS episode_id, 0 AS borrowed FROM episodes
+      UNION ALL SELECT step_id, episode_id, 1 FROM borrowed) u ON u.step_id = s.id
+JOIN turns t ON t.episode_id = u.episode_id
 JOIN scores x ON x.turn_id = t.id
-GROUP BY s.run_id, s.number, t.author, x.name
+GROUP BY s.run_id, s.number, t.author, x.name, u.borrowed
 """
 
 VIEWS["v_curriculum"] = """
@@ -97,20 +111,22 @@ LEFT JOIN criteria c ON c.rubric_id = r.id
 """
 
 VIEWS["v_lineage"] = f"""
-SELECT 'r' || s.run_id AS run, s.number AS step, {_EPISODE} AS episode, t.number AS turn, a.role, t.node, t.sample,
+SELECT 'r' || m.run_id AS run, m.number AS step, a.trainer, {_EPISODE} AS episode, t.number AS turn, a.role, t.node,
+  t.sample, a.note AS entered,
   round(a.value, 4) AS advantage, round(a.pull, 6) AS pull, round(a.reward, 4) AS reward, a.weight, a.n_tokens,
   g.number AS group_number, g.scope AS group_scope, g.size AS group_size, round(g.mean, 4) AS group_mean,
-  round(g.std, 4) AS group_std,
+  round(g.std, 4) AS group_std, g.pool_size, round(g.pool_mean, 4) AS pool_mean, round(g.pool_std, 4) AS pool_std,
   x.name AS score, round(x.value, 4) AS value, x.validity, x.by AS judged_by, x.note,
   c.text AS criterion, c.points AS criterion_points, y.share AS criterion_share, y.validity AS criterion_validity,
   y.by AS criterion_by, y.rubric_turn, w.author AS rubric_by,
   replace(substr(t.said, 1, 60), char(10), ' ') AS said, k.key AS task_key, k.summary AS task, k.origin AS task_origin,
   k.origin_turn, k.parent_key AS parent_task, q.summary AS parent_summary,
-  d.arm, d.parameters, p.number AS sampled_by_version, s.policy_version AS made_version
+  d.arm, d.parameters, p.number AS sampled_by_version, m.policy_version AS made_version
 FROM advantages a
-JOIN steps s ON s.id = a.step_id
+JOIN steps m ON m.id = a.step_id
 JOIN turns t ON t.id = a.turn_id
 JOIN episodes e ON e.id = t.episode_id
+JOIN steps s ON s.id = e.step_id
 JOIN groups g ON g.step_id = a.step_id AND g.number = a."group"
 JOIN curriculum_events d ON d.step_id = e.step_id AND d.number = e.pick
 JOIN policy_versions p ON p.id = t.policy_version_id
