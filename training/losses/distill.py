@@ -18,9 +18,9 @@ Direction = Literal["forward", "reverse"]
 class Distillation:
     """KL per token: forward KL(teacher || policy) covers, reverse KL(policy || teacher) seeks (GKD, arXiv 2306.13649).
 
-    d/dlogits: forward pi - teacher; reverse pi (log pi - log teacher - KL). On the policy's own samples the expected sum
-    of the reverse form over a turn is the KL of whole answers; its gradient here leaves out the term by which an early
-    token changes later states, as GKD does (MiniLLM, arXiv 2306.08543, adds it by policy gradient).
+    d/dlogits: forward pi - teacher; reverse pi (log pi - log teacher - KL). On the policy's own samples the expected
+    sum of the reverse form over a turn is the KL of whole answers; its gradient here leaves out the term by which an
+    early token changes later states, as GKD does (MiniLLM, arXiv 2306.08543, adds it by policy gradient).
     """
 
     class Config(BaseModel):

@@ -132,8 +132,8 @@ class ProcessHead:
 class ImplicitReward:
     """Cross-entropy of beta x the summed log-ratio to the reference with the outcome (PRIME, arXiv 2502.01456).
 
-    r = beta sum (logp - reference); softplus(r) - y r, gradient (sigmoid(r) - y) beta grad sum logp. The policy so trained
-    is a reward model whose token rewards are beta (logp - reference): train an adapter of its own, not the policy.
+    r = beta sum (logp - reference); softplus(r) - y r, gradient (sigmoid(r) - y) beta grad sum logp. What is so trained
+    is a reward model whose token rewards are beta (logp - reference): an adapter of its own, not the policy.
     """
 
     class Config(BaseModel):

@@ -21,13 +21,13 @@ class Preference:
     sigmoid: -(1 - s) log sigmoid(beta h) - s log sigmoid(-beta h), s the label smoothing (cDPO); its gradient is
     -beta (sigmoid(-beta h) - s) grad h. hinge: max(0, 1 - beta h) (SLiC, arXiv 2305.10425). ipo:
     (h - 1 / (2 beta))^2 with log-ratios per token (arXiv 2310.12036; TRL's reading). simpo: sigmoid's form of
-    beta (mean logp chosen - mean logp rejected) - margin, without a reference (arXiv 2405.14734). ``nll`` adds -mean logp
-    of the chosen text (arXiv 2404.19733; CycleResearcher with simpo).
+    beta (mean logp chosen - mean logp rejected) - margin, without a reference (arXiv 2405.14734). ``nll`` adds
+    -mean logp of the chosen text (arXiv 2404.19733; with simpo, CycleResearcher, arXiv 2411.00816).
     """
 
     class Config(BaseModel):
-        """``form`` and ``beta`` (for simpo 2.0 is usual), ``margin`` (simpo only), ``smoothing`` (sigmoid and simpo): the
-        chance that a pair is the wrong way round, ``nll``: weight of the chosen text's own likelihood.
+        """``form`` and ``beta`` (for simpo 2.0 is usual); ``margin`` (simpo only); ``smoothing`` (sigmoid and simpo):
+        the chance that a pair is the wrong way round; ``nll``: weight of the chosen text's own likelihood.
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,11 +50,7 @@ class Preference:
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The reference's log-probs, unless the form has no reference."""
-        return frozenset() if self.config.form == "simpo" else frozenset({"reference"})
+        self.needs: frozenset[str] = frozenset(() if self.config.form == "simpo" else ("reference",))
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """The sum of coefficient x the loss of the token's pair; a pair's coefficients add up to its share."""

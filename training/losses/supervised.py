@@ -22,7 +22,7 @@ class Supervised:
     """
 
     class Config(BaseModel):
-        """``aggregate``: how a step's turns share the gradient (tokens: every token alike; turns: every turn alike)."""
+        """``aggregate``: how a step's turns share the gradient; with tokens every token counts alike."""
 
         model_config = ConfigDict(frozen=True, extra="forbid")
         aggregate: Aggregate = "tokens"
@@ -66,11 +66,7 @@ class NextToken:
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """A teacher's distributions where ``kl`` is above 0."""
-        return frozenset({"teacher"} if self.config.kl else ())
+        self.needs: frozenset[str] = frozenset(("teacher",) if self.config.kl else ())
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """The sum of coefficient x loss."""

@@ -1,0 +1,57 @@
+"""Distillation on what was played: the policy's next-token distributions are drawn to a teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from ..losses.distill import Direction, Distillation
+from .base import Made, Played
+from .labels import told
+from .picks import Choice, Keep, check_names, choose, groups_of, spoken
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import Scenario
+
+    from ..losses.base import Loss
+
+NAME = "distill"
+
+
+class TeacherMatching:
+    """Distillation: KL of whole next-token distributions to a teacher's, on the policy's own turns or on given ones.
+
+    Reverse KL(policy || teacher) on own samples (on-policy, GKD, arXiv 2306.13649; only on wrong answers, KDRL,
+    arXiv 2506.02208), forward KL(teacher || policy) on demonstrations. The teacher is ``training.reference``: a model
+    of the same vocabulary, or the policy as the run began.
+    """
+
+    class Config(Choice):
+        """Which turns, see ``keep`` (all: also turns nothing judged), and ``direction`` of the divergence.
+
+        ``aggregate``: tokens (every token alike), trajectories, turns.
+        """
+
+        keep: Keep = "all"
+        unique: bool = False
+        direction: Direction = "reverse"
+        aggregate: Literal["tokens", "turns", "trajectories"] = "tokens"
+
+    def __init__(self, config: Config, scenario: Scenario) -> None:
+        check_names(config, scenario)
+        self.config = config
+        own = Distillation.Config(direction=config.direction, aggregate=config.aggregate)
+        self.losses: Mapping[str, Loss] = {NAME: Distillation(own)}
+
+    def make(self, played: Played) -> Made:
+        """One row per conversation with a chosen turn; a role's coefficients add up to its weight."""
+        config = self.config
+        if config.keep == "all" and config.threshold is None and not config.unique:
+            places = spoken(played, config)
+        else:
+            places = [
+                group.members[at].place
+                for group in groups_of(played, config)
+                for at in choose(group, played.episodes, config)
+            ]
+        return told(played, dict.fromkeys(places, 1.0), self.losses, NAME)

@@ -1,0 +1,114 @@
+"""Fine-tuning on what was played: chosen turns are made likelier, each with a weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sparring.envs.types import Episode
+from sparring.storage.records import AdvantageRow, GroupRow
+
+from ..groups import Group, Member
+from ..losses.supervised import Supervised
+from ..pack import pack
+from .base import Made, Played
+from .picks import RIGHT, Choice, below, check_names, choose, groups_of, outcome, recorded
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import Scenario
+
+    from ..losses.base import Aggregate, Loss
+
+NAME = "sft"
+
+
+class FineTuning:
+    """Fine-tuning on chosen turns: right ones (STaR, rejection sampling), the best of a group (RAFT), or all by weight.
+
+    Loss -weight x logp, gradient -weight x grad logp (STaR, arXiv 2203.14465; RAFT, arXiv 2304.06767; ReST,
+    arXiv 2308.08998; utility weights, Socratic-Zero, arXiv 2509.24726). Turns are trained under ``train_context``
+    where there is one, so that help shown while sampling is not needed afterwards.
+    """
+
+    class Config(Choice):
+        """Which turns, see ``keep``; and how much each weighs.
+
+        ``weigh``: one; reward (the combined reward; turns of 0 or less are left out); utility:
+        exp(-(s - centre)^2 / (2 width^2)), s the mean ``outcome`` of what came of the turn, or of its group where
+        nothing below it is judged. ``aggregate``: tokens (every
+        token alike), trajectories (every conversation), turns (every conversation, every turn in it).
+        """
+
+        weigh: Literal["one", "reward", "utility"] = "one"
+        centre: float = 0.5
+        width: float = Field(default=0.2, gt=0)
+        aggregate: Literal["tokens", "turns", "trajectories"] = "tokens"
+
+    def __init__(self, config: Config, scenario: Scenario) -> None:
+        check_names(config, scenario)
+        self.config = config
+        aggregate: Aggregate = config.aggregate
+        self.losses: Mapping[str, Loss] = {NAME: Supervised(Supervised.Config(aggregate=aggregate))}
+
+    def make(self, played: Played) -> Made:
+        """One row per conversation with a chosen turn; a role's coefficients add up to its weight x the mean weight."""
+        groups: list[GroupRow] = []
+        taught: list[AdvantageRow] = []
+        for group in groups_of(played, self.config):
+            kept = self.weighed(group, played.episodes)
+            groups.append(recorded(len(groups), group, kept, f"none {self.config.keep}"))
+            taught += shown(len(groups) - 1, group.role, kept, played.roles[group.role].weight)
+        packed = pack(played.episodes, taught, played.roles, self.losses, lambda row: NAME)
+        weights = [row.weight for row in taught]
+        figures = {"turns": float(len(taught)), "groups": float(len(groups))}
+        figures |= {"weight": math.fsum(weights) / len(weights)} if weights else {}
+        return Made(packed.rows, groups, packed.advantages, figures=figures)
+
+    def weighed(self, group: Group, episodes: Sequence[Episode]) -> list[Member]:
+        """The chosen members of a group with their weights; who weighs nothing is not among them."""
+        chosen = [group.members[at] for at in choose(group, episodes, self.config)]
+        found = [replace(member, weight=member.weight * self._weight(member, group, episodes)) for member in chosen]
+        return [member for member in found if member.weight > 0]
+
+    def _weight(self, member: Member, group: Group, episodes: Sequence[Episode]) -> float:
+        if self.config.weigh == "one":
+            return 1.0
+        if self.config.weigh == "reward":
+            return max(0.0, member.reward)
+        success = self._success(member, group, episodes)
+        if success is None:
+            return 0.0
+        return math.exp(-((success - self.config.centre) ** 2) / (2 * self.config.width**2))
+
+    def _success(self, member: Member, group: Group, episodes: Sequence[Episode]) -> float | None:
+        """How often what came of the turn was right, else how often its group was; ``None`` where nothing is judged."""
+        name = self.config.outcome
+        came = below(episodes[member.place.episode], member.place.turn, name)
+        if came is not None:
+            return came
+        found = [outcome(episodes[one.place.episode], one.place.turn, name) for one in group.members]
+        values = [float(value >= RIGHT) for value in found if value is not None]
+        return math.fsum(values) / len(values) if values else None
+
+
+def shown(index: int, role: str, members: Sequence[Member], weight: float) -> list[AdvantageRow]:
+    """Each member as a turn to imitate: advantage 1, its own weight times the role's."""
+    return [
+        AdvantageRow(
+            member.place.episode,
+            member.place.turn,
+            role,
+            index,
+            member.reward,
+            1.0,
+            weight * member.weight,
+            member.tokens,
+            0.0,
+            note=member.note,
+        )
+        for member in members
+    ]

@@ -1,0 +1,39 @@
+"""Preference optimisation on pairs of what was played."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..losses.preference import Preference
+from .base import Made, Played
+from .pairs import Pairing, find, paired
+from .picks import check_names
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import Scenario
+
+    from ..losses.base import Loss
+
+NAME = "dpo"
+
+
+class PreferencePairs:
+    """Preference pairs: the better of two turns is made likelier than the worse, relative to a reference.
+
+    Loss -log sigmoid(beta (log-ratio of chosen - log-ratio of rejected)) (DPO, arXiv 2305.18290; on steps of a tree,
+    arXiv 2405.00451 and Step-DPO, arXiv 2406.18629). The reference is ``training.reference``.
+    """
+
+    class Config(Pairing, Preference.Config):
+        """The options of the pairs and of the loss side by side; no option is in both."""
+
+    def __init__(self, config: Config, scenario: Scenario) -> None:
+        check_names(config, scenario)
+        self.config = config
+        own = config.model_dump(include=set(Preference.Config.model_fields))
+        self.losses: Mapping[str, Loss] = {NAME: Preference(Preference.Config.model_validate(own))}
+
+    def make(self, played: Played) -> Made:
+        """Two rows per pair in one unit; a role's coefficients add up to its weight."""
+        return paired(find(played, self.config), played.roles, NAME)
