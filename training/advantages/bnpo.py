@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
+from sparring.scenarios.registry import advantages
+
 from ..groups import Group, moments
 from .base import Options, centred, checked
 
@@ -51,6 +53,7 @@ def fit(mean_G: Sequence[float]) -> Beta:
     return Beta(max(1.0, 1 + size * m / 3), max(1.0, 1 + size * (1 - m) / 3))
 
 
+@advantages("bnpo")
 class Bnpo:
     """(R - mean) / density at the mean of a Beta distribution fitted to the step's means (BNPO, arXiv 2506.02864)."""
 

@@ -9,12 +9,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from sparring.scenarios.registry import advantages
 from sparring.scenarios.seeds import derive
 
 from ..groups import Group, Moments, moments
 from .base import Deviation, Options, centred, checked, deviation
 
 
+@advantages("grpo")
 class Grpo:
     """(R - mean) / (std + eps), the group's z-score (GRPO, arXiv 2402.03300)."""
 
@@ -42,6 +44,7 @@ class Grpo:
         return [(reward - found.mean) / scale for reward in reward_G]
 
 
+@advantages("mean")
 class MeanBaseline:
     """R - mean, no scaling (Dr. GRPO, arXiv 2503.20783)."""
 
@@ -54,6 +57,7 @@ class MeanBaseline:
         return [centred(group.reward_G) for group in checked(groups)]
 
 
+@advantages("rloo")
 class LeaveOneOut:
     """R - mean of the others = n / (n - 1) (R - mean) (RLOO, arXiv 2402.14740)."""
 
@@ -76,6 +80,7 @@ def leave_one_out(reward_G: Sequence[float]) -> list[float]:
     return [n / (n - 1) * value for value in centred(reward_G)] if n > 1 else [0.0] * n
 
 
+@advantages("raw")
 class Raw:
     """R + shift, compared with nothing: plain REINFORCE; a lone turn keeps its reward (Williams 1992)."""
 
@@ -93,6 +98,7 @@ class Raw:
         return [[reward + self.config.shift for reward in group.reward_G] for group in checked(groups)]
 
 
+@advantages("pool")
 class PoolBaseline:
     """R - mean of all that was drawn for the group before stages thinned it out (Reinforce-Ada, arXiv 2510.04996)."""
 
@@ -118,6 +124,7 @@ class PoolBaseline:
         return [(reward - mean) / scale for reward in group.reward_G]
 
 
+@advantages("brpo")
 class Brpo:
     """sign(R - R of a random member), 0 for that member (BRPO, arXiv 2506.00103)."""
 

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from sparring.scenarios.registry import advantages
+
 from ..groups import Group, moments
 from .base import Deviation, Options, centred, checked, deviation, whitened
 
@@ -22,6 +24,7 @@ class WhitenOptions(Options):
     eps: float = Field(default=1e-8, ge=0)
 
 
+@advantages("whiten")
 class Whiten:
     """R - group mean, whitened over the role's tokens (REINFORCE++-baseline, arXiv 2501.03262)."""
 
@@ -47,6 +50,7 @@ def whiten_groups(
     return [[next(left) for _ in group.members] if len(group.members) > 1 else [0.0] for group in groups]
 
 
+@advantages("gdpo")
 class Gdpo:
     """Sum of w x z-score of each reward in its group, then whitened over the step (GDPO, arXiv 2601.05242)."""
 
@@ -64,12 +68,8 @@ class Gdpo:
         self.config = config or self.Config()
 
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
-        """Whitened sums; raises ``ValueError`` for a weight of a reward that no member has."""
-        known = {name for group in checked(groups) for member in group.members for name in member.components}
-        unknown = set(self.config.weights) - known
-        if groups and unknown:
-            raise ValueError(f"gdpo: weights names {sorted(unknown)}, but the turns were given {sorted(known)}")
-        return whiten_groups(groups, [self._summed(group) for group in groups], self.config)
+        """Whitened sums; a reward that a turn was not given is left out of its sum and of that reward's moments."""
+        return whiten_groups(checked(groups), [self._summed(group) for group in groups], self.config)
 
     def _summed(self, group: Group) -> list[float]:
         total = [0.0] * len(group.members)
@@ -83,6 +83,7 @@ class Gdpo:
         return total
 
 
+@advantages("cross_group")
 class CrossGroup:
     """(R - mean) / (std + eps) over all groups of the role together: documents of one query (arXiv 2509.24869)."""
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
+from sparring.scenarios.registry import advantages
+
 from ..groups import Group
 from .base import Floats, Options, Shaped, Trace, checked, whitened
 from .group import leave_one_out
@@ -72,6 +74,7 @@ def _rewards(groups: Sequence[Group]) -> list[list[float]]:
     return [list(group.reward_G) for group in checked(groups)]
 
 
+@advantages("gae")
 class Gae:
     """sum (gamma lam)^k delta_{t+k}, delta = r_t + gamma V_{t+1} - V_t over sampled tokens (GAE, arXiv 1506.02438)."""
 
@@ -114,6 +117,7 @@ class Gae:
         return returns_to_go(delta, gamma * self.config.lam)
 
 
+@advantages("return_to_go")
 class ReturnToGo:
     """sum gamma^k r_{t+k} over sampled tokens, whitened over the role's tokens (REINFORCE++, arXiv 2501.03262)."""
 
@@ -152,6 +156,7 @@ class Span(NamedTuple):
     group: int
 
 
+@advantages("implicit_process")
 class ImplicitProcess:
     """Returns of beta log(phi / reference) and of the outcome, each with its own RLOO (PRIME, arXiv 2502.01456)."""
 
