@@ -62,7 +62,7 @@ async def learn(
             metrics=figures,
             evaluations=await _measure(session, step),
         )
-        session.figures = figures
+        session.figures = {name: value for name, value in figures.items() if not name.endswith("seconds")}
         _save(session, record, clock)
         session.spent_tokens += int(figures["tokens"] or 0)
         session.spent_s += time.monotonic() - clock

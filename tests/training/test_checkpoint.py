@@ -39,7 +39,7 @@ def test_training_goes_on_bit_for_bit_after_reading(new_model: New, row: Any, tm
     whole = trained(new_model(), row, kind=kind)
     saved = save(tmp_path / "step-2", whole)
     other = trained(new_model(7), row, steps=0, kind=kind)
-    assert checkpoint.read(Path(saved.path), saved.sha, other.model, other.optimizer) == {"step": 2}
+    assert checkpoint.read(Path(saved.path), saved.sha, other.model.module, other.optimizer) == {"step": 2}
     assert other.weights_sha() == whole.weights_sha()
     for trainer in (whole, other):
         trainer.step([row(4, 6, -0.5)])
