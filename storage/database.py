@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -122,6 +122,10 @@ class Database:
             raise StoreError(f"{where}: rows contradict each other: {error.orig}; nothing was saved") from error
         except DBAPIError as error:
             raise _as_ours(error.orig, where, self.path) from error
+        except StatementError as error:
+            if isinstance(error.orig, StoreError):  # a value no column takes, from codec.py
+                raise StoreError(f"{where}: {error.orig}; nothing was saved") from error
+            raise
         except OSError as error:
             if error.errno == errno.ENOSPC and not isinstance(error, StoreError):
                 raise _full(where, self.path, str(error)) from error

@@ -11,6 +11,7 @@ from sparring.storage import queries
 from sparring.storage.lineage import why
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
+from sparring.storage.tables import Base
 from sparring.storage.views import VIEWS
 
 
@@ -83,6 +84,14 @@ def test_every_column_of_every_view_is_documented(filled: Store, view: str) -> N
     section = section.partition("\n### ")[0]
     columns = queries.select_rows(filled, f"SELECT * FROM {view} LIMIT 0").columns
     assert [column for column in columns if f"`{column}`" not in section] == []
+
+
+@pytest.mark.parametrize("name", Base.metadata.tables)
+def test_every_column_of_every_table_is_documented(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "database.md").read_text()
+    said = page.partition(f"\n**`{name}`**")[2].partition("\n\n")[0]
+    columns = [column.name for column in Base.metadata.tables[name].columns if column.name != "id"]
+    assert [column for column in columns if f"`{column}`" not in said] == []
 
 
 def test_the_lineage_view_answers_at_once_on_a_long_run(store: Store) -> None:

@@ -1,5 +1,7 @@
 """Kills, full disks, readers and rivals: a step is all or nothing, and committed steps stay."""
 
+import fcntl
+import json
 import multiprocessing
 import os
 import random
@@ -16,7 +18,7 @@ import pytest
 
 from sparring.scenarios.errors import RunBusy, StorageFull
 from sparring.storage import queries
-from sparring.storage.locks import RunLock
+from sparring.storage.locks import RunLock, is_held, lock_path
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
 
@@ -209,3 +211,53 @@ def test_a_killed_writers_lock_is_taken_over(tmp_path: Path, fork_first: bool) -
     if child:
         os.kill(child, signal.SIGKILL)
     assert not path.exists()
+
+
+def start_and_wait(file: Path, said: int) -> None:
+    store = Store(file)
+    store.start_run("sample", {}, "digest", 0)
+    store.save_step("r1", sample_step(0, episodes=2))
+    os.write(said, b"x")
+    time.sleep(60)
+
+
+def test_a_killed_run_is_told_from_a_running_one(file: Path) -> None:
+    Store(file).close()
+    heard, said = os.pipe()
+    process = forking.Process(target=start_and_wait, args=(file, said))
+    process.start()
+    os.read(heard, 1)
+    with Store(file) as store:
+        assert (store.run("r1").status, is_held(file, "r1")) == ("running", True)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        assert [run.status for run in queries.runs(store)] == ["killed"] and not is_held(file, "r1")
+        store.resume_point("r1")
+        assert store.run("r1").status == "running"
+        store.finish_run("r1", "done")
+        assert store.run("r1").status == "done"
+
+
+@pytest.mark.parametrize("owner", [{"boot": "another", "space": "another", "pid": 1, "born": "1"}, {"pid": 1}])
+def test_an_owner_from_elsewhere_is_known_by_its_flock(file: Path, owner: dict[str, object]) -> None:
+    lock = RunLock(lock_path(file, "r1"), "r1")
+    lock.path.write_text(json.dumps(owner))
+    assert is_held(file, "r1")
+    lock.release()
+    lock.path.write_text(json.dumps(owner))  # left behind by a machine that went down
+    assert not is_held(file, "r1")
+    RunLock(lock.path, "r1").release()
+
+
+def test_a_lock_nobody_has_signed_yet_is_held(file: Path) -> None:
+    assert not is_held(file, "r1")
+    lock_path(file, "r1").touch()
+    assert is_held(file, "r1")
+
+
+def test_looking_at_a_lock_never_keeps_a_writer_out(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_path(file, "r1").write_text(json.dumps({"boot": "another", "space": "another", "pid": 1, "born": "1"}))
+    looking = os.open(lock_path(file, "r1"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)  # as `is_held` does for a moment: until the writer has waited once
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(looking))
+    RunLock(lock_path(file, "r1"), "r1").release()

@@ -102,6 +102,7 @@ def test_a_step_is_saved_once(filled: Store) -> None:
             "score 'v': nan",
         ),
         (step_of(one_turn("x", parent=9)), "FOREIGN KEY"),
+        (step_of(one_turn("x", token_ids=(-1,))), "token ids must be whole numbers"),
     ],
 )
 def test_what_contradicts_itself_is_refused_whole(memory: Store, record: StepRecord, message: str) -> None:
