@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class RewardHead:
-    """Binary cross-entropy of a text's score with its outcome, or Bradley-Terry on pairs (arXiv 2203.02155).
+    """Reward head: a score at a text's end learns its outcome, or which text of a pair is better.
 
-    outcome: softplus(s) - y s, gradient (sigmoid(s) - y) grad s. pairs: -log sigmoid(s_chosen - s_rejected), gradient
-    -sigmoid(s_rejected - s_chosen) grad (s_chosen - s_rejected); ``centre`` adds its weight times
-    (s_chosen + s_rejected)^2, which fixes the zero that pairs leave open (arXiv 2312.09244).
+    L = softplus(s) - y s (outcome); -log sigmoid(s_chosen - s_rejected) + centre (s_chosen + s_rejected)^2 (pairs).
+    Source: Bradley-Terry as in arXiv 2203.02155; the centre, which fixes the zero pairs leave open, arXiv 2312.09244.
+    Gradient: (sigmoid(s) - y) grad s; -sigmoid(s_rejected - s_chosen) grad (s_chosen - s_rejected).
     """
 
     class Config(BaseModel):
@@ -58,10 +58,11 @@ class RewardHead:
 
 
 class ValueHead:
-    """(v - R)^2 / 2 of the value before each token, or its cross-entropy with returns in [0, 1] (arXiv 2402.10963).
+    """Value head: the value before each token learns the return.
 
-    squared: gradient (v - R) grad v. logistic: softplus(v) - R v, gradient (sigmoid(v) - R) grad v: v is then the log
-    odds of being right in the end. Clipping to the old value belongs to PPO's own loss.
+    L = (v - R)^2 / 2; logistic: softplus(v) - R v, v the log odds of a return in [0, 1].
+    Source: arXiv 1506.02438; logistic, as the step-wise outcome model of GLoRe, arXiv 2402.10963.
+    Gradient: (v - R) grad v; (sigmoid(v) - R) grad v. Clipping to the old value belongs to PPO's own loss.
     """
 
     class Config(BaseModel):
@@ -94,11 +95,12 @@ class ValueHead:
 
 
 class ProcessHead:
-    """Binary cross-entropy of step scores with step labels, or of a text's mean score with its outcome.
+    """Process reward head: step scores learn step labels, or a text's mean score its outcome.
 
-    each: softplus(s) - y s at every trained token, gradient (sigmoid(s) - y) grad s (arXiv 2305.20050; soft labels
-    from roll-outs, arXiv 2312.08935). mean: the same with s the mean over the row, so that tokens share one outcome
-    and learn which of them it hangs on (OREAL, arXiv 2502.06781).
+    L = softplus(s) - y s at every trained token; mean: s the mean over the row, so that tokens share one outcome and
+    learn which of them it hangs on.
+    Source: arXiv 2305.20050, soft labels 2312.08935; mean: OREAL, arXiv 2502.06781.
+    Gradient: (sigmoid(s) - y) grad s.
     """
 
     class Config(BaseModel):
@@ -130,10 +132,12 @@ class ProcessHead:
 
 
 class ImplicitReward:
-    """Cross-entropy of beta x the summed log-ratio to the reference with the outcome (PRIME, arXiv 2502.01456).
+    """Implicit process reward: the summed log-ratio to the reference learns the outcome.
 
-    r = beta sum (logp - reference); softplus(r) - y r, gradient (sigmoid(r) - y) beta grad sum logp. What is so trained
-    is a reward model whose token rewards are beta (logp - reference): an adapter of its own, not the policy.
+    L = softplus(r) - y r, r = beta sum over the row (log pi - log reference); beta (log pi - log reference) is then
+    each token's reward. What is so trained is a reward model: an adapter of its own, not the policy.
+    Source: PRIME, arXiv 2502.01456.
+    Gradient: (sigmoid(r) - y) beta sum grad log pi.
     """
 
     class Config(BaseModel):

@@ -16,13 +16,14 @@ Form = Literal["sigmoid", "hinge", "ipo", "simpo"]
 
 
 class Preference:
-    """-log sigmoid(beta h), h = log-ratio of chosen - log-ratio of rejected to the reference (DPO, arXiv 2305.18290).
+    """Preference: the chosen text of a pair gains on the rejected one, relative to a reference (DPO).
 
-    sigmoid: -(1 - s) log sigmoid(beta h) - s log sigmoid(-beta h), s the label smoothing (cDPO); its gradient is
-    -beta (sigmoid(-beta h) - s) grad h. hinge: max(0, 1 - beta h) (SLiC, arXiv 2305.10425). ipo:
-    (h - 1 / (2 beta))^2 with log-ratios per token (arXiv 2310.12036; TRL's reading). simpo: sigmoid's form of
-    beta (mean logp chosen - mean logp rejected) - margin, without a reference (arXiv 2405.14734). ``nll`` adds
-    -mean logp of the chosen text (arXiv 2404.19733; with simpo, CycleResearcher, arXiv 2411.00816).
+    L = -(1 - s) log sigmoid(beta h) - s log sigmoid(-beta h), h = sum of chosen log-ratios pi / reference - sum of
+    rejected ones, s the label smoothing. hinge: max(0, 1 - beta h). ipo: (h - 1 / (2 beta))^2 with means in h for sums,
+    as TRL reads it. simpo: sigmoid's form of beta h - margin with mean log pi in h and no reference. ``nll`` adds
+    -mean log pi of the chosen text.
+    Source: DPO, arXiv 2305.18290; hinge 2305.10425; ipo 2310.12036; simpo 2405.14734; nll 2404.19733.
+    Gradient: -beta (sigmoid(-beta h) - s) grad h: the surer the order already is, the less.
     """
 
     class Config(BaseModel):

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class Supervised:
-    """-logp: fine-tuning; each turn's weight is in its coefficients (RAFT, arXiv 2304.06767; ReST, arXiv 2308.08998).
+    """Fine-tuning: the turns shown become likelier; each turn's weight is in its coefficients.
 
-    The gradient is -grad logp times the coefficient: REINFORCE with the weight as advantage and no ratio, which is what
-    cloning the best of N amounts to (OREAL's positive branch, arXiv 2502.06781).
+    L = -log pi. With weight w it is REINFORCE of advantage w without ratio or mask, which is what cloning the best of
+    N amounts to (OREAL's positive branch, arXiv 2502.06781).
+    Source: RAFT, arXiv 2304.06767; ReST, arXiv 2308.08998.
+    Gradient: -grad log pi.
     """
 
     class Config(BaseModel):
@@ -44,10 +46,12 @@ class Supervised:
 
 
 class NextToken:
-    """ce x -logp + kl x KL(reference || policy) on general text, against forgetting (GeRe, arXiv 2508.04676).
+    """Next-token replay: general text stays as likely as it was.
 
-    The gradient of the first term is -grad logp; that of the second is sum_v (pi - reference) grad logit_v, which is 0
-    while the policy still says what the reference says (imitation of its logits).
+    L = -ce log pi + kl KL(reference || pi), the divergence over the whole vocabulary.
+    Source: the label and logit forms of replay in GeRe, arXiv 2508.04676.
+    Gradient: -ce grad log pi + kl sum_v (pi_v - reference_v) grad logit_v; the second is 0 while the policy still says
+    what the reference says.
     """
 
     class Config(BaseModel):

@@ -19,11 +19,12 @@ NAME = "distill"
 
 
 class TeacherMatching:
-    """Distillation: KL of whole next-token distributions to a teacher's, on the policy's own turns or on given ones.
+    """Distillation: next-token distributions are drawn to a teacher's, on the policy's own turns or on given ones.
 
-    Reverse KL(policy || teacher) on own samples (on-policy, GKD, arXiv 2306.13649; only on wrong answers, KDRL,
-    arXiv 2506.02208), forward KL(teacher || policy) on demonstrations. The teacher is ``training.reference``: a model
-    of the same vocabulary, or the policy as the run began.
+    L = KL(pi || teacher) on own samples (on-policy), KL(teacher || pi) on demonstrations. The teacher is
+    ``training.reference``: a model of the same vocabulary, or the policy as the run began.
+    Source: GKD, arXiv 2306.13649; on wrong answers only, KDRL, arXiv 2506.02208.
+    Gradient to the logits: pi (log pi - log teacher - KL); forward pi - teacher.
     """
 
     class Config(Choice):

@@ -27,11 +27,12 @@ NAME = "sft"
 
 
 class FineTuning:
-    """Fine-tuning on chosen turns: right ones (STaR, rejection sampling), the best of a group (RAFT), or all by weight.
+    """Fine-tuning on chosen turns: right ones, the best of their group, improved ones, demonstrations, or by weight.
 
-    Loss -weight x logp, gradient -weight x grad logp (STaR, arXiv 2203.14465; RAFT, arXiv 2304.06767; ReST,
-    arXiv 2308.08998; utility weights, Socratic-Zero, arXiv 2509.24726). Turns are trained under ``train_context``
-    where there is one, so that help shown while sampling is not needed afterwards.
+    L = -weight log pi. Turns are trained under ``train_context`` where there is one: help shown is not needed later.
+    Source: STaR, arXiv 2203.14465; RAFT, arXiv 2304.06767; ReST, arXiv 2308.08998; utility weights, Socratic-Zero,
+    arXiv 2509.24726.
+    Gradient: -weight grad log pi.
     """
 
     class Config(Choice):

@@ -21,8 +21,9 @@ NAME = "dpo"
 class PreferencePairs:
     """Preference pairs: the better of two turns is made likelier than the worse, relative to a reference.
 
-    Loss -log sigmoid(beta (log-ratio of chosen - log-ratio of rejected)) (DPO, arXiv 2305.18290; on steps of a tree,
-    arXiv 2405.00451 and Step-DPO, arXiv 2406.18629). The reference is ``training.reference``.
+    L = -log sigmoid(beta (log-ratio of chosen - log-ratio of rejected)), and its kin; see the loss ``preference``.
+    Source: DPO, arXiv 2305.18290; on the steps of a tree, arXiv 2405.00451; Step-DPO, arXiv 2406.18629.
+    Gradient: beta sigmoid(-beta h) times the gradient of the rejected log-prob less the chosen one's.
     """
 
     class Config(Pairing, Preference.Config):

@@ -29,8 +29,9 @@ TEXT = "text"  # whose words the rows of a file are
 class TextReplay:
     """Replay: next tokens of general text, or of the policy's own earlier turns, so that it does not forget.
 
-    ce x -logp + kl x KL(reference || policy) (GeRe, arXiv 2508.04676). The texts are few and fixed, as the source
-    advises; each step draws some of them. Without a file, turns that were taken in earlier steps are kept and drawn.
+    L = -ce log pi + kl KL(reference || pi). The texts are few and fixed, as the source advises; a step draws some.
+    Source: GeRe, arXiv 2508.04676.
+    Gradient: -ce grad log pi + kl sum_v (pi_v - reference_v) grad logit_v.
     """
 
     class Config(Choice, NextToken.Config):

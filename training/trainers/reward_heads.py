@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class RewardModel:
     """Reward head: a score at a turn's last token learns the turn's outcome, or which of two turns is better.
 
-    outcome: softplus(s) - y s, y whether the score named ``outcome`` is at its maximum; pairs: -log sigmoid of the
-    difference (Bradley-Terry, arXiv 2203.02155). Stored in ``heads.safetensors`` as ``reward``.
+    L = softplus(s) - y s, y whether the score named ``outcome`` is at its maximum; pairs: -log sigmoid(s_+ - s_-).
+    Source: arXiv 2203.02155. The head is saved in ``heads.safetensors`` as ``reward``.
+    Gradient: (sigmoid(s) - y) grad s, into the head and the policy under it.
     """
 
     class Config(Pairing, RewardHead.Config):
@@ -54,8 +55,9 @@ class RewardModel:
 class ValueModel:
     """Value head: the value before every token learns the turn's combined reward (with ``discount``, its return).
 
-    (v - R)^2 / 2, gradient (v - R) grad v, or the logistic form for rewards that are chances. Alone it warms up the
-    head that PPO's loss goes on training. Stored in ``heads.safetensors`` as ``value``.
+    L = (v - R)^2 / 2, or logistic for rewards that are chances. Alone it warms up the head that PPO goes on training.
+    Source: arXiv 1506.02438. The head is saved in ``heads.safetensors`` as ``value``.
+    Gradient: (v - R) grad v, into the head and the policy under it.
     """
 
     class Config(Where, ValueHead.Config):
@@ -78,9 +80,10 @@ class ValueModel:
 class ProcessModel:
     """Process reward head: the score at each turn's end, or of each token, learns the label of that step.
 
-    A step's label is its own score named ``labels``, else the mean of that score over the turns that came of it
-    (arXiv 2312.08935). ends: softplus(s) - y s per turn; tokens: per token; mean: of the mean over a turn's tokens
-    (OREAL, arXiv 2502.06781). Stored in ``heads.safetensors`` as ``process``.
+    L = softplus(s) - y s. A step's label is its own score named ``labels``, else the mean of that score over the turns
+    that came of it. ends: read once per turn; tokens: at every token; mean: s the mean over a turn's tokens.
+    Source: arXiv 2305.20050; labels from what follows, arXiv 2312.08935; mean, OREAL, arXiv 2502.06781.
+    Gradient: (sigmoid(s) - y) grad s, into the head, saved as ``process``, and the policy under it.
     """
 
     class Config(Where):
@@ -112,9 +115,10 @@ class ProcessModel:
 class ImplicitProcess:
     """Implicit process reward: an adapter whose log-ratio to the reference learns the outcome.
 
-    PRIME (arXiv 2502.01456): softplus(r) - y r with r = beta sum (logp - reference). The adapter's
-    beta (logp - reference) is then each token's reward. It is trained beside the policy in a LoRA adapter of its own,
-    which no role may speak with.
+    L = softplus(r) - y r, r = beta sum (log adapter - log reference); beta (log adapter - log reference) is then each
+    token's reward. It is trained beside the policy, in a LoRA adapter of its own which no role may speak with.
+    Source: PRIME, arXiv 2502.01456.
+    Gradient: (sigmoid(r) - y) beta sum grad log adapter.
     """
 
     class Config(Where, ImplicitReward.Config):
