@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -191,15 +192,15 @@ class Theirs:
         from transformers import TrainerCallback
 
         class Watcher(TrainerCallback):  # type: ignore[misc]
-            def on_step_begin(_, settings: Any, state: Any, *rest: Any, **more: Any) -> None:  # noqa: N805
+            def on_step_begin(_, settings: Any, state: Any, *rest: Any, **more: Any) -> None:
                 if state.global_step > 0:
                     self.tick()
 
-            def on_step_end(_, *arguments: Any, **more: Any) -> None:  # noqa: N805
+            def on_step_end(_, *arguments: Any, **more: Any) -> None:
                 sampled = self.trainer._metrics["train"].pop("completions/mean_length")[-1]
                 assert sampled == self.length, f"TRL sampled {sampled} tokens per completion"
 
-            def on_train_end(_, *arguments: Any, **more: Any) -> None:  # noqa: N805
+            def on_train_end(_, *arguments: Any, **more: Any) -> None:
                 self.tick()
 
         return Watcher()
@@ -222,7 +223,7 @@ class Side:
         ticks: list[tuple[float, float]] = []
         self.runner.advance(steps + 1, lambda: ticks.append((time.perf_counter(), cpu_seconds())))
         assert len(ticks) == steps + 1, f"{self.name}: {len(ticks)} steps seen"
-        pairs = list(zip(ticks, ticks[1:], strict=False))
+        pairs = list(itertools.pairwise(ticks))
         self.wall_s.append([after[0] - before[0] for before, after in pairs])
         self.cpu_s.append([after[1] - before[1] for before, after in pairs])
 
