@@ -24,7 +24,7 @@ from .registry import (
     task_sources,
     trainers,
 )
-from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario
+from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
 TRUNCATING = ("top_p", "top_k", "min_p")
@@ -80,10 +80,10 @@ def fill(scenario: Scenario, problems: Problems) -> Scenario:
         changes["tasks"] = fill_one(task_sources, scenario.tasks, "tasks")
     stages = [fill_one(group_stages, ref, "group", "stages", i) for i, ref in enumerate(scenario.group.stages)]
     changes["group"] = scenario.group.model_copy(update={"stages": tuple(stages)})
-    plans = training.trainers.items()
-    changes["training"] = changes["training"].model_copy(
-        update={"trainers": {name: fill_one(trainers, plan, "training", "trainers", name) for name, plan in plans}}
-    )
+    plans = {
+        name: _fill_trainer(plan, ("training", "trainers", name), problems) for name, plan in training.trainers.items()
+    }
+    changes["training"] = changes["training"].model_copy(update={"trainers": plans})
     changes["roles"] = {
         name: role.model_copy(update={"engine": fill_one(engines, role.engine, "roles", name, "engine")})
         if role.engine is not None
@@ -91,6 +91,31 @@ def fill(scenario: Scenario, problems: Problems) -> Scenario:
         for name, role in scenario.roles.items()
     }
     return scenario.model_copy(update=changes)  # private attributes go along
+
+
+def _fill_trainer(plan: TrainerSpec, path: KeyPath, problems: Problems) -> TrainerSpec:
+    """A trainer with its defaults filled in, and those of the parts that its options name."""
+    plan = filled(trainers, plan, path, problems)
+    options = dict(plan.options)
+    for key, registry in (("advantage", advantages), ("loss", losses)):
+        if isinstance(options.get(key), Mapping):
+            options[key] = _fill_inner(registry, options[key], (*path, key), problems)
+    if isinstance(named := options.get("losses"), Mapping):
+        options["losses"] = {
+            name: _fill_inner(losses, inner, (*path, "losses", name), problems) for name, inner in named.items()
+        }
+    if isinstance(stages := options.get("stages"), (list, tuple)):
+        options["stages"] = [
+            _fill_inner(group_stages, inner, (*path, "stages", index), problems) for index, inner in enumerate(stages)
+        ]
+    return plan.model_copy(update={"options": options})
+
+
+def _fill_inner(registry: Any, written: Any, path: KeyPath, problems: Problems) -> Any:
+    """A part named inside another part's options, as plain data; what is no reference to a part stays."""
+    if not isinstance(written, Mapping) or not isinstance(written.get("kind"), str):
+        return written
+    return filled(registry, Ref.model_validate(written), path, problems).model_dump(mode="json")
 
 
 def check_numbers(scenario: Scenario, problems: Problems) -> None:

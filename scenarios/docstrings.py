@@ -15,7 +15,7 @@ CITATION = re.compile(
     r"arXiv:? \d{4}\.\d{4,5}|\b[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)?,? \(?(?:19|20)\d\d\b|\b[\w.-]+#\d+"
 )
 BRACKETS = re.compile(r"\s*\(([^()]*)\)")
-MATHS = re.compile(r"[=<>|^]|\S [-+*/x] \S|\[[^\]]*,[^\]]*\]|\b(?:log\w*|exp|max|min|sum|mean|std|sign|clip|KL)\b", re.I)
+MATHS = re.compile(r"[=<>|^]|\S [-+*/x] \S|\[[^\]]*,[^\]]*\]|\b(?:log\w*|exp|max|min|sum|mean|std|clip|kl)\b", re.I)
 FORMULA = re.compile(r"[=<>^]|\S [-+/] \S|^-\w|\w\(")  # what a line that is a formula itself holds
 LABEL = re.compile(r"([A-Z][a-z]+): ")
 

@@ -63,7 +63,9 @@ FIXED = (
 REFERENCES: tuple[tuple[str, Registry[Any]], ...] = (
     ("engine", engines), ("roles.*.engine", engines), ("environment", environments), ("tasks", task_sources),
     ("curriculum", curricula), ("group.stages.*", group_stages), ("training.advantage", advantages),
-    ("training.loss", losses), ("training.trainers.*", trainers),
+    ("training.loss", losses), ("training.trainers.*.advantage", advantages), ("training.trainers.*.loss", losses),
+    ("training.trainers.*.losses.*", losses), ("training.trainers.*.stages.*", group_stages),
+    ("training.trainers.*", trainers),
 )  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def _below(value: dict[str, Any], key: str, wanted: Sequence[Any], path: KeyPath
 
 def _config(value: Mapping[str, Any], path: KeyPath) -> list[Any]:
     """The ``Config`` of the part that ``value`` names, when ``path`` is the place of one; nothing if it is unknown."""
-    registry = next((parts for pattern, parts in REFERENCES if _fits(path, pattern)), None)
+    registry = next((parts for pattern, parts in REFERENCES if _is(path, pattern)), None)
     kind = value.get("kind", path[-1] if registry is trainers else None)
     if registry is None or not isinstance(kind, str) or kind not in registry.names():
         return []
@@ -209,9 +211,12 @@ def _reason(path: KeyPath) -> str:
 
 def _fits(path: KeyPath, pattern: str) -> bool:
     """Whether a dotted pattern covers ``path``: ``*`` is one name, and at the end everything below."""
-    names, wanted = [str(part) for part in path], pattern.split(".")
-    if len(names) < len(wanted) or (len(names) > len(wanted) and not wanted[-1].endswith("*")):
-        return False
-    return all(fnmatchcase(name, want) for name, want in zip(names, wanted, strict=False))
+    length = pattern.count(".") + 1
+    return len(path) >= length and (len(path) == length or pattern.endswith("*")) and _is(path[:length], pattern)
+
+
+def _is(path: KeyPath, pattern: str) -> bool:
+    wanted = pattern.split(".")
+    return len(path) == len(wanted) and all(fnmatchcase(str(n), w) for n, w in zip(path, wanted, strict=True))
 
 

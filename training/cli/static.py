@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sparring.scenarios.docstrings import Told, told
 from sparring.scenarios.errors import SparringError, UnknownPart
 from sparring.scenarios.load import load
 from sparring.scenarios.mermaid import mermaid
@@ -16,6 +17,9 @@ from sparring.scenarios.schema import Scenario
 
 from .options import AsJson
 from .output import print_json
+
+SHORT = {"stage": "group_stage"}  # what people say for it
+EXPLAINED = ("loss", "advantage", "group_stage", "trainer", "objective")  # each is a formula somebody published
 
 File = Annotated[Path, typer.Argument(help="A scenario file, or the name of one that comes with Sparring.")]
 Set = Annotated[
@@ -40,19 +44,25 @@ def check(file: File, overrides: Set = None, as_json: AsJson = False) -> None:
 
 
 def list_parts(
-    part: Annotated[str | None, typer.Argument(help="A kind of part; none lists the kinds.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(help="Kinds of parts; none lists the kinds.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the kinds of parts, or the parts of one kind with a line each."""
-    if as_json:
-        print_json(_parts(part))
-        return
-    if part is None:
+    """List the kinds of parts, or the parts of some kinds: a line each, formula and source where they teach."""
+    if not (parts or as_json):
         for kind, registry in PARTS.items():
             typer.echo(f"{kind:12} {', '.join(registry.names())}")
         return
-    for name, summary in _parts(part)[_kind(part)].items():
-        typer.echo(f"{name:28} {summary}".rstrip())
+    found = _parts(parts or [])
+    if as_json:
+        print_json({kind: {name: _plain(kind, one) for name, one in of.items()} for kind, of in found.items()})
+        return
+    for kind, of in found.items():
+        if len(found) > 1:
+            typer.echo(f"{kind}:")
+        for name, one in of.items():
+            typer.echo(f"{name:28} {one.summary}".rstrip())
+            for label, text in (("formula", one.formula), ("source", one.source)) if kind in EXPLAINED else ():
+                typer.echo(f"{'':28} {label:8} {text or '-'}")
 
 
 def graph(file: File, overrides: Set = None) -> None:
@@ -80,25 +90,29 @@ def _fail(error: SparringError) -> NoReturn:
 
 
 def _kind(part: str) -> str:
-    kind = part.replace("-", "_")
+    kind = SHORT.get(part, part.replace("-", "_"))
     if kind not in PARTS:
-        _fail(UnknownPart(unknown("kind of part", part, PARTS)))
+        _fail(UnknownPart(unknown("kind of part", part, [*PARTS, *SHORT])))
     return kind
 
 
-def _parts(part: str | None) -> dict[str, dict[str, str]]:
-    """By kind: each part's name and summary."""
-    kinds = list(PARTS) if part is None else [_kind(part)]
-    return {kind: {name: _summary(kind, name) for name in PARTS[kind].names()} for kind in kinds}
+def _parts(parts: list[str]) -> dict[str, dict[str, Told]]:
+    """By kind, what its parts' docstrings say; all kinds when none is named."""
+    kinds = [_kind(part) for part in parts] or list(PARTS)
+    return {kind: {name: _docstring(kind, name) for name in PARTS[kind].names()} for kind in kinds}
+
+
+def _plain(kind: str, one: Told) -> str | dict[str, str]:
+    return one._asdict() if kind in EXPLAINED else one.summary
 
 
 def _told(scenario: Scenario, name: str) -> str:
     return name if scenario.roles[name].trainable else f"{name} (not trained)"
 
 
-def _summary(kind: str, name: str) -> str:
-    """A part's first docstring line; a part that cannot be imported says so instead of breaking the list."""
+def _docstring(kind: str, name: str) -> Told:
+    """What a part says of itself; a part that cannot be imported says so instead of breaking the list."""
     try:
-        return PARTS[kind].summary(name)
+        return told(PARTS[kind].get(name))
     except Exception as error:  # a plug-in's module may raise anything
-        return f"(cannot be imported: {type(error).__name__}: {error})".splitlines()[0]
+        return Told(f"(cannot be imported: {type(error).__name__}: {error})".splitlines()[0], "", "")
