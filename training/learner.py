@@ -157,7 +157,7 @@ class Learner:
                 columns |= {"value": scores.heads[name] for name in heads}
             if REFERENCE in wanted:
                 columns[REFERENCE] = self._reference().score(batch).logprob_N
-            counts = batch.trained_BT.sum(1).tolist()
+            counts = batch.counts
             split = {name: column.split(counts) for name, column in columns.items()}
             for number, row in enumerate(part):
                 yield place[id(row)], {name: _laid(row, split[name][number].tolist()) for name in split}

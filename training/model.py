@@ -1,15 +1,30 @@
-"""The policy as the learner sees it: log-probs, entropies and head outputs of trained tokens, and its parameters."""
+"""The policy as the learner sees it: log-probs, entropies and head outputs of trained tokens, and its parameters.
+
+Any causal language model of ``transformers``: the decoder body gives hidden states, and only trained positions reach
+the output embedding, a chunk at a time. What a family does to its logits last is found and verified on a probe.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from sparring.scenarios.errors import EngineError
+
+from . import attention
+from .batch import Batch, Layout, collate, micro_batches
+from .head import Against, Vocabulary, read
+from .lora import Adapters
+from .precision import Masters
+from .probe import Probe, probe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .batch import Batch
+    from .rows import Row
 
 
 @dataclass(frozen=True)
@@ -23,44 +38,133 @@ class Scores:
 
 
 class Model:
-    """A causal language model with optional scalar heads on its last hidden state."""
+    """A causal language model with optional scalar heads on the state each trained token was drawn from.
 
-    def __init__(self, module: Any, heads: Sequence[str] = ()) -> None:
-        import torch
+    ``layout`` is ``packed`` on CUDA where packed rows are read exactly without a mask, else ``padded``; ask for one to
+    have it, and ``EngineError`` says when the model cannot. ``base`` reads with all adapters off.
+    """
 
+    def __init__(
+        self,
+        module: Any,
+        heads: Sequence[str] = (),
+        layout: Layout | Literal["auto"] = "auto",
+        base: bool = False,
+        known: Probe | None = None,
+    ) -> None:
         self.module = module
-        width = module.config.get_text_config().hidden_size
-        device = next(module.parameters()).device
-        self.heads = torch.nn.ModuleDict({name: torch.nn.Linear(width, 1) for name in heads}).to(device)
-        for head in self.heads.values():
-            torch.nn.init.zeros_(head.weight)
-            torch.nn.init.zeros_(head.bias)
+        self.adapters = Adapters.of(module)
+        self.base = base
+        self.probe = known or probe(module)
+        self.layout = self._choose(layout)
+        self.chunk = 0
+        self._masters: Masters | None = None
+        width = module.get_output_embeddings().weight.shape[1]
+        self.heads = torch.nn.ModuleDict({name: torch.nn.Linear(width, 1) for name in heads}).to(self.device)
+        for weight in self.heads.parameters():
+            torch.nn.init.zeros_(weight)
+
+    def reference(self) -> Model:
+        """This policy as it is now, frozen: the base under its adapters where there are any, else a copy."""
+        if self.adapters is not None:
+            return Model(self.module, layout=self.layout, base=True, known=self.probe)
+        import copy
+
+        return Model(copy.deepcopy(self.module).requires_grad_(False), layout=self.layout, known=self.probe)
 
     @property
-    def device(self) -> Any:
+    def device(self) -> torch.device:
         """Where the tensors live."""
-        return next(self.module.parameters()).device
+        device: torch.device = next(self.module.parameters()).device
+        return device
 
-    def parameters(self) -> list[Any]:
-        """Everything that is trained, heads included."""
-        return [weight for weight in (*self.module.parameters(), *self.heads.parameters()) if weight.requires_grad]
+    @property
+    def masters(self) -> Masters:
+        """The float32 side of the trained weights."""
+        if self._masters is None:
+            self._masters = Masters(self.weights())
+        return self._masters
+
+    def weights(self) -> list[Tensor]:
+        """Everything that is trained as the model holds it, heads included."""
+        found = (*self.module.parameters(), *self.heads.parameters())
+        return [weight for weight in found if weight.requires_grad]
+
+    def parameters(self) -> list[Tensor]:
+        """What an optimiser is given: the trained weights, or the float32 masters of those in 16 bits."""
+        return self.masters.masters
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of ``loss`` to that of ``parameters()``, scaled on the way for float16."""
+        self.masters.backward(loss)
+
+    def settle(self) -> None:
+        """Make the model use what the optimiser made of ``parameters()``; after each of its updates."""
+        self.masters.settle()
+
+    def batches(self, rows: Sequence[Row], tokens: int) -> Iterator[Batch]:
+        """Micro-batches of at most ``tokens`` tokens, in the model's layout."""
+        for part in micro_batches(rows, tokens, self.layout):
+            yield collate(part, self.device, self.layout)
 
     def score(
-        self, batch: Batch, entropy: bool = False, heads: Sequence[str] = (), against: Model | None = None
+        self,
+        batch: Batch,
+        entropy: bool = False,
+        heads: Sequence[str] = (),
+        against: Model | None = None,
+        divergence: Literal["forward", "reverse"] = "forward",
     ) -> Scores:
         """Log-probs (N,) at each row's temperature and entropies (N,); entropy has a gradient only when asked for.
 
-        Only trained positions reach the vocabulary projection.
+        ``against`` adds KL(other || this) or, for ``reverse``, KL(this || other) with its gradient.
         """
-        import torch
+        other = None
+        if against is not None:
+            with torch.no_grad():
+                other = Against(against.hidden(batch), against.vocabulary, divergence == "forward")
+        hidden_ND = self.hidden(batch)
+        try:
+            found = read(hidden_ND, self.vocabulary, batch.target_N, batch.temperature_N, entropy, other, self.chunk)
+        except ValueError as error:
+            raise EngineError(f"the policy and the model it is compared with do not fit: {error}") from error
+        values = {name: self.heads[name](self._state(hidden_ND).float())[:, 0] for name in heads}
+        return Scores(found.logprob_N, found.entropy_N, values, found.divergence_N)
 
-        hidden_ND = self.module.model(
-            input_ids=batch.ids_BT, attention_mask=batch.real_BT, use_cache=False
-        ).last_hidden_state[:, :-1][batch.trained_BT[:, 1:]]
-        logits_NV = self.module.lm_head(hidden_ND).float() / batch.temperature_N[:, None]
-        all_NV = torch.log_softmax(logits_NV, dim=-1)
-        target_N = batch.ids_BT[:, 1:][batch.trained_BT[:, 1:]]
-        with torch.set_grad_enabled(entropy and torch.is_grad_enabled()):
-            entropy_N = -(all_NV.exp() * all_NV).sum(-1)
-        scores = {name: self.heads[name](hidden_ND.float())[:, 0] for name in heads}
-        return Scores(all_NV.gather(-1, target_N[:, None])[:, 0], entropy_N, scores)
+    def hidden(self, batch: Batch) -> Tensor:
+        """The states (N, D) each trained token was drawn from; logits (N, V) where the head cannot be reproduced."""
+        if self.adapters is not None:
+            self.adapters.use(None if self.base else batch.adapter)
+        own = self.probe.final is None
+        body = self.module if own else self.module.get_decoder()
+        with attention.packing(batch.bounds is not None):
+            out = body(**batch.inputs())
+        states_BTD: Tensor = out.logits if own else out[0]
+        return states_BTD.flatten(0, 1).index_select(0, batch.at_N - 1)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The output embedding as it is now."""
+        head = self.module.get_output_embeddings()
+        if self.probe.final is None:
+            return Vocabulary(head.weight, module=torch.nn.Identity())
+        plain = type(head) is torch.nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
+        return Vocabulary(head.weight, head.bias, self.probe.final, None if plain else head)
+
+    def _state(self, hidden_ND: Tensor) -> Tensor:
+        if self.probe.final is None:
+            raise EngineError(
+                f"{type(self.module).__name__} shows only its logits, so it can carry no value or reward head; "
+                "choose another policy.model or a loss without one"
+            )
+        return hidden_ND
+
+    def _choose(self, layout: Layout | Literal["auto"]) -> Layout:
+        if layout == "packed" and not self.probe.packed:
+            raise EngineError(
+                f"{type(self.module).__name__} does not read packed rows exactly ({self.probe.why}); "
+                "set training.layout: padded"
+            )
+        if layout != "auto":
+            return layout
+        return "packed" if self.device.type == "cuda" and self.probe.packed == "bounds" else "padded"
