@@ -66,12 +66,12 @@ class NewRows:
         self._ids: dict[type[Base], Iterator[int]] = {}
 
     def add(self, model: type[Base], columns: dict[str, Any]) -> int:
-        """A row of these columns with a new id, which is returned."""
+        """A row of these columns, which get a new id; it is returned."""
         if model not in self._ids:
             top = self._connection.execute(select(func.max(table(model).c.id))).scalar()
             self._ids[model] = itertools.count((top or 0) + 1)
-        new = next(self._ids[model])
-        self._rows[model].append({**columns, "id": new})
+        columns["id"] = new = next(self._ids[model])
+        self._rows[model].append(columns)
         return new
 
     def insert(self) -> None:
