@@ -9,13 +9,12 @@ from ..losses.distill import Direction, Distillation
 from .base import Made, Played
 from .labels import told
 from .picks import Choice, Keep, check_names, choose, groups_of, spoken
+from .policy_gradient import MAIN
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
 
     from ..losses.base import Loss
-
-NAME = "distill"
 
 
 class TeacherMatching:
@@ -42,7 +41,7 @@ class TeacherMatching:
         check_names(config, scenario)
         self.config = config
         own = Distillation.Config(direction=config.direction, aggregate=config.aggregate)
-        self.losses: Mapping[str, Loss] = {NAME: Distillation(own)}
+        self.losses: Mapping[str, Loss] = {MAIN: Distillation(own)}
 
     def make(self, played: Played) -> Made:
         """One row per conversation with a chosen turn; a role's coefficients add up to its weight."""
@@ -55,4 +54,4 @@ class TeacherMatching:
                 for group in groups_of(played, config)
                 for at in choose(group, played.episodes, config)
             ]
-        return told(played, dict.fromkeys(places, 1.0), self.losses, NAME)
+        return told(played, dict.fromkeys(places, 1.0), self.losses, MAIN)

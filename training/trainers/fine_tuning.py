@@ -17,13 +17,12 @@ from ..losses.supervised import Supervised
 from ..pack import pack
 from .base import Made, Played
 from .picks import RIGHT, Choice, below, check_names, choose, groups_of, outcome, recorded
+from .policy_gradient import MAIN
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
 
     from ..losses.base import Aggregate, Loss
-
-NAME = "sft"
 
 
 class FineTuning:
@@ -53,7 +52,7 @@ class FineTuning:
         check_names(config, scenario)
         self.config = config
         aggregate: Aggregate = config.aggregate
-        self.losses: Mapping[str, Loss] = {NAME: Supervised(Supervised.Config(aggregate=aggregate))}
+        self.losses: Mapping[str, Loss] = {MAIN: Supervised(Supervised.Config(aggregate=aggregate))}
 
     def make(self, played: Played) -> Made:
         """One row per conversation with a chosen turn; a role's coefficients add up to its weight x the mean weight."""
@@ -63,7 +62,7 @@ class FineTuning:
             kept = self.weighed(group, played.episodes)
             groups.append(recorded(len(groups), group, kept, f"none {self.config.keep}"))
             taught += shown(len(groups) - 1, group.role, kept, played.roles[group.role].weight)
-        packed = pack(played.episodes, taught, played.roles, self.losses, lambda row: NAME)
+        packed = pack(played.episodes, taught, played.roles, self.losses, lambda row: MAIN)
         weights = [row.weight for row in taught]
         figures = {"turns": float(len(taught)), "groups": float(len(groups))}
         figures |= {"weight": math.fsum(weights) / len(weights)} if weights else {}

@@ -72,6 +72,17 @@ def texts(row: Row) -> Iterator[Row]:
         )
 
 
+def after(row: Row, stream: str) -> Row:
+    """The row as a head that judges reads it: every mark one token later, and only the one stream.
+
+    A head sees the state a token was drawn from, which has not read that token; the next token's state has. After the
+    row's last token one more stands, which nothing reads. Behaviour log-probs are left out: nothing is compared here.
+    """
+    ids = [*row.token_ids, row.token_ids[-1]]
+    moved = {stream: [0.0, *row.streams[stream]]}
+    return replace(row, token_ids=ids, coefficient_T=[0.0, *row.coefficient_T], streams=moved)
+
+
 def _by_node(played: Played, label_of: Mapping[Place, float]) -> dict[tuple[str, str], list[Place]]:
     found: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
     for place in sorted(label_of):

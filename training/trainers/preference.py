@@ -9,13 +9,12 @@ from ..losses.preference import Preference
 from .base import Made, Played
 from .pairs import Pairing, find, paired
 from .picks import check_names
+from .policy_gradient import MAIN
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
 
     from ..losses.base import Loss
-
-NAME = "dpo"
 
 
 class PreferencePairs:
@@ -33,8 +32,8 @@ class PreferencePairs:
         check_names(config, scenario)
         self.config = config
         own = config.model_dump(include=set(Preference.Config.model_fields))
-        self.losses: Mapping[str, Loss] = {NAME: Preference(Preference.Config.model_validate(own))}
+        self.losses: Mapping[str, Loss] = {MAIN: Preference(Preference.Config.model_validate(own))}
 
     def make(self, played: Played) -> Made:
         """Two rows per pair in one unit; a role's coefficients add up to its weight."""
-        return paired(find(played, self.config), played.roles, NAME)
+        return paired(find(played, self.config), played.roles, MAIN)

@@ -16,13 +16,13 @@ from ..losses.supervised import NextToken
 from ..rows import Row
 from .base import Made, Played
 from .picks import Choice, check_names, choose, groups_of, prompt
+from .policy_gradient import MAIN
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
 
     from ..losses.base import Loss
 
-NAME = "replay"
 TEXT = "text"  # whose words the rows of a file are
 
 
@@ -49,7 +49,7 @@ class TextReplay:
     def __init__(self, config: Config, scenario: Scenario) -> None:
         check_names(config, scenario)
         self.config = config
-        self.losses: Mapping[str, Loss] = {NAME: NextToken(NextToken.Config(ce=config.ce, kl=config.kl))}
+        self.losses: Mapping[str, Loss] = {MAIN: NextToken(NextToken.Config(ce=config.ce, kl=config.kl))}
         self.texts = [] if config.path is None else read_texts(scenario.base / config.path)
 
     def make(self, played: Played) -> Made:
@@ -71,12 +71,12 @@ class TextReplay:
     def _of_text(self, text: str, renderer: Any) -> Row:
         ids = [int(one) for one in renderer.tokenizer(text, add_special_tokens=False).input_ids]
         ids = ids[: self.config.length]
-        return Row(TEXT, ids, [0.0] * min(1, len(ids)) + [1.0] * (len(ids) - 1), loss=NAME)
+        return Row(TEXT, ids, [0.0] * min(1, len(ids)) + [1.0] * (len(ids) - 1), loss=MAIN)
 
     def _of_turn(self, kept: Mapping[str, Any]) -> Row:
         ids, heard = list(kept["token_ids"]), int(kept["heard"])
         coefficient = [0.0] * heard + [1.0] * (len(ids) - heard)
-        return Row(kept["role"], ids, coefficient, temperature=kept["temperature"], loss=NAME, adapter=kept["adapter"])
+        return Row(kept["role"], ids, coefficient, temperature=kept["temperature"], loss=MAIN, adapter=kept["adapter"])
 
     def _keep(self, played: Played, kept: list[dict[str, Any]]) -> None:
         """A reservoir: after n turns each of them is kept with chance ``buffer`` / n."""
@@ -107,7 +107,7 @@ def _item(played: Played, place: Place) -> dict[str, Any]:
 def _sharing(row: Row, total: int, unit: int) -> Row:
     coefficient = [mark / total for mark in row.coefficient_T]
     return Row(
-        row.role, row.token_ids, coefficient, temperature=row.temperature, loss=NAME, unit=unit, adapter=row.adapter
+        row.role, row.token_ids, coefficient, temperature=row.temperature, loss=MAIN, unit=unit, adapter=row.adapter
     )
 
 

@@ -12,11 +12,12 @@ from sparring.scenarios.errors import ScenarioError
 
 from ..groups import Place
 from ..losses.heads import ImplicitReward, ProcessHead, RewardHead, ValueHead
-from ..rows import LABEL, RETURN, Row
+from ..rows import ADVANTAGE, LABEL, RETURN, Row
 from .base import Made, Played
-from .labels import in_unit, labelled
+from .labels import after, in_unit, labelled
 from .pairs import Pair, Pairing, find, paired
 from .picks import RIGHT, Where, below, check_names, groups_of, outcome, spoken
+from .policy_gradient import MAIN
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
@@ -41,15 +42,19 @@ class RewardModel:
         check_names(config, scenario)
         self.config = config
         own = RewardHead.Config(form=config.form, centre=config.centre)
-        self.losses: Mapping[str, Loss] = {"reward": RewardHead(own)}
+        self.losses: Mapping[str, Loss] = {MAIN: RewardHead(own)}
 
     def make(self, played: Played) -> Made:
         """One trained token per turn; a role's coefficients add up to its weight."""
         if self.config.form == "pairs":
             found = [replace(one, pairs=tuple(map(_judged, one.pairs))) for one in find(played, self.config)]
-            return paired(found, played.roles, "reward")
+            made = paired(found, played.roles, MAIN)
+            made.rows = [after(row, ADVANTAGE) for row in made.rows]
+            return made
         right = _outcomes(played, self.config, self.config.outcome)
-        return labelled(played, right, self.losses, "reward", "ends", LABEL)
+        made = labelled(played, right, self.losses, MAIN, "ends", LABEL)
+        made.rows = [after(row, LABEL) for row in made.rows]
+        return made
 
 
 class ValueModel:
@@ -66,13 +71,13 @@ class ValueModel:
     def __init__(self, config: Config, scenario: Scenario) -> None:
         check_names(config, scenario)
         self.config = config
-        self.losses: Mapping[str, Loss] = {"value": ValueHead(ValueHead.Config(form=config.form))}
+        self.losses: Mapping[str, Loss] = {MAIN: ValueHead(ValueHead.Config(form=config.form))}
 
     def make(self, played: Played) -> Made:
         """Every token of every valued turn; a role's coefficients add up to its weight."""
         found = {member.place: member.reward for group in groups_of(played, self.config) for member in group.members}
         kept, strange = in_unit(dict(found)) if self.config.form == "logistic" else (found, 0)
-        made = labelled(played, kept, self.losses, "value", "tokens", RETURN)
+        made = labelled(played, kept, self.losses, MAIN, "tokens", RETURN)
         made.figures |= {"not_a_chance": float(strange)} if strange else {}
         return made
 
@@ -96,7 +101,7 @@ class ProcessModel:
         check_names(config, scenario)
         self.config = config
         form: Literal["each", "mean"] = "mean" if config.at == "mean" else "each"
-        self.losses: Mapping[str, Loss] = {"process": ProcessHead(ProcessHead.Config(form=form))}
+        self.losses: Mapping[str, Loss] = {MAIN: ProcessHead(ProcessHead.Config(form=form))}
 
     def make(self, played: Played) -> Made:
         """Every turn with a label; a role's coefficients add up to its weight."""
@@ -107,7 +112,8 @@ class ProcessModel:
             found[place] = below(episode, place.turn, self.config.labels) if own is None else own
         kept, strange = in_unit(found)
         at: Literal["ends", "tokens", "texts"] = "texts" if self.config.at == "mean" else self.config.at
-        made = labelled(played, kept, self.losses, "process", at, LABEL)
+        made = labelled(played, kept, self.losses, MAIN, at, LABEL)
+        made.rows = [after(row, LABEL) for row in made.rows]
         made.figures |= {"not_a_chance": float(strange)} if strange else {}
         return made
 
@@ -137,12 +143,12 @@ class ImplicitProcess:
                 f"trainer implicit: role {speaks[0]!r} speaks with adapter {config.adapter!r}; give one of them another"
             )
         self.config = config
-        self.losses: Mapping[str, Loss] = {"implicit": ImplicitReward(ImplicitReward.Config(beta=config.beta))}
+        self.losses: Mapping[str, Loss] = {MAIN: ImplicitReward(ImplicitReward.Config(beta=config.beta))}
 
     def make(self, played: Played) -> Made:
         """Each judged turn in a row of its own; a role's coefficients add up to its weight."""
         found = _outcomes(played, self.config, self.config.outcome)
-        made = labelled(played, found, self.losses, "implicit", "texts", LABEL)
+        made = labelled(played, found, self.losses, MAIN, "texts", LABEL)
         made.rows = [replace(row, adapter=self.config.adapter) for row in made.rows]
         return made
 
