@@ -42,7 +42,7 @@ def loads(text: str | bytes, name: str = "scenario", overrides: Sequence[str] = 
     return _scenario(parse(text, name), name, overrides, None)
 
 
-def from_resolved(data: Mapping[str, Any], *, checked: bool = True) -> Scenario:
+def from_resolved(data: Mapping[str, Any], *, checked: bool = True, overrides: Sequence[str] = ()) -> Scenario:
     """The scenario ``Scenario.resolved()`` gave, as stored with a run; raises ``ScenarioError``.
 
     ``checked=False`` reads the shape only: for showing a run whose parts or files are gone.
@@ -51,7 +51,7 @@ def from_resolved(data: Mapping[str, Any], *, checked: bool = True) -> Scenario:
     source = data.get("source")
     file = Path(str(source)) if source is not None else None
     if checked:
-        return _scenario(Document(rest, {}), "stored scenario", (), file)
+        return _scenario(Document(rest, {}), "stored scenario", overrides, file)
     problems, shape = Problems(Sources("stored scenario")), _unshared(rest)
     schedules, _ = take(shape, problems)
     scenario, _ = _validated(shape, problems)

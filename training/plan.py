@@ -61,6 +61,18 @@ class Plan:
             planned.loss_name(own): loss for planned in self.trainers for own, loss in planned.part.losses.items()
         }
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Everything that some loss or token-level estimator needs to be computed."""
+        parts = [*self.losses.values(), *(getattr(planned.part, "advantage", None) for planned in self.trainers)]
+        return frozenset[str]().union(*(getattr(part, "needs", frozenset()) for part in parts))
+
+    def at(self, moment: Scenario) -> Plan:
+        """The same trainers with the numbers of a moment, and the same memories."""
+        fresh = Plan.of(moment, self.renderer)
+        fresh.states = self.states
+        return fresh
+
     def due(self, step: int, figures: Mapping[str, float | None]) -> list[Planned]:
         """The trainers that take part in this step, given the last step's figures."""
         return [planned for planned in self.trainers if planned.spec.due(step, figures)]

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import os
-import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,78 +11,58 @@ from sparring.agents.graph import RoleGraph, build_graph
 from sparring.agents.role import check_sees, make_role
 from sparring.agents.stage import POLICY, Pool, Runtime
 from sparring.envs.types import Task
-from sparring.scenarios.errors import EngineError, StoreError
-from sparring.scenarios.registry import (
-    curricula,
-    engines,
-    environments,
-    make,
-    task_sources,
-)
+from sparring.scenarios.errors import EngineError
+from sparring.scenarios.registry import curricula, engines, environments, make, task_sources
 from sparring.scenarios.schema import Ref, Scenario
 from sparring.scenarios.seeds import derive
-from sparring.storage import queries
-from sparring.storage.records import CheckpointRow, ResumePoint
+from sparring.storage.records import ResumePoint
 from sparring.storage.store import Store
 
-from . import checkpoint
+from .course import Course, folder_of, info, learner_for
 from .curriculum import Curriculum, arms
 from .evaluate import Evaluation, evaluation_graph
 from .gate import Gate
-from .learner import HEAD, Learner
-from .model import Model
 from .plan import Plan
 from .policy import Policy, load_policy
 from .rollout import Novelty, Rollout
-from .rows import REFERENCE
-from .summary import Figures
 
-KEPT_PACKAGES = ("sparring", "torch", "transformers", "langgraph", "gymnasium", "sqlalchemy")
+@dataclass(kw_only=True)
+class Session(Course):
+    """A run that plays: everything built and ready.
 
-
-@dataclass
-class Session:
-    """Everything a run needs, built and ready. ``last_step`` is the newest whole step, -1 before the first.
-
-    ``engine`` serves the shared policy; other engines are reached through the rollout's runtime. ``spent_s`` and
-    ``spent_tokens`` are what the run has used of its budget, before a resume included.
+    ``engine`` serves the shared policy; other engines are reached through the rollout's runtime.
     """
 
-    scenario: Scenario
-    store: Store
-    run: str
-    policy: Policy
     engine: Any
-    learner: Learner
-    plan: Plan
     curriculum: Curriculum
     rollout: Rollout
     evaluation: Evaluation | None
     gate: Gate
     novelty: Novelty
-    folder: Path
-    last_step: int = -1
-    figures: Figures = field(default_factory=dict)
-    spent_s: float = 0.0
-    spent_tokens: int = 0
 
-    def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> CheckpointRow:
-        """Write the checkpoint of ``step``; whole or absent."""
-        return checkpoint.write(
-            self.folder / f"step-{step:06d}", self.policy.model, self.policy.tokenizer, self.learner.optimizer, state
-        )
+    def follow(self, step: int) -> Scenario:
+        """Also what roles, rollout and curriculum read anew."""
+        moment = super().follow(step)
+        if moment is not self.scenario:
+            roles = {name: make_role(name, spec, moment.base) for name, spec in moment.roles.items()}
+            self.rollout.runtime = replace(self.rollout.runtime, roles=roles)
+            curriculum = make(curricula, moment.curriculum)
+            curriculum.load_state_dict(self.curriculum.state_dict())
+            self.curriculum = curriculum
+        return moment
 
-    def prune_checkpoints(self, newest: int) -> None:
-        """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``."""
-        written = sorted(str(folder) for folder in self.folder.glob("step-??????"))
-        whole = [path for path in written if path <= str(self.folder / f"step-{newest:06d}")]
-        checkpoint.prune(self.folder, set(whole[-self.scenario.training.checkpoint.keep :]))
+    def go_on(self, point: ResumePoint) -> None:
+        """Also the curriculum and what was seen."""
+        super().go_on(point)
+        self.engine.policy_version = point.policy_version
+        self.curriculum.load_state_dict(point.curriculum_state)
+        self.novelty.seen |= self.store.task_keys(point.run)
 
     def close(self) -> None:
         """Give threads, environments, locks and connections back."""
         self.gate.close()
         self.rollout.runtime.environments.close()
-        self.store.close()
+        super().close()
 
 
 def start(scenario: Scenario, store: Store, command: str = "") -> Session:
@@ -100,43 +74,11 @@ def start(scenario: Scenario, store: Store, command: str = "") -> Session:
 
 
 def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
-    """Go on from the last whole step: weights, optimiser, curriculum, baselines and what was seen."""
-    parts = _Parts(scenario)
-    session = parts.session(store, point.run)
-    if point.checkpoint is None or point.last_step is None:
-        return session
-    state = checkpoint.read(
-        Path(point.checkpoint.path), point.checkpoint.sha, session.policy.model, session.learner.optimizer
-    )
-    session.learner.steps = int(state["optimizer_steps"])
-    session.engine.policy_version = point.policy_version
-    session.curriculum.load_state_dict(point.curriculum_state)
-    session.plan.states = point.state.get("trainers", {})
-    session.figures = point.state.get("figures", {})
-    session.novelty.seen |= store.task_keys(point.run)
-    session.last_step = point.last_step
-    done = queries.steps(store, point.run)
-    session.spent_s, session.spent_tokens = sum(step.seconds for step in done), sum(step.tokens or 0 for step in done)
-    if (sha := session.learner.weights_sha()) != point.weights_sha:
-        raise StoreError(f"run {point.run}: the checkpoint's weights hash to {sha[:12]}, the database says otherwise")
+    """Go on from the last whole step, or from the beginning when there is none."""
+    session = _Parts(scenario).session(store, point.run)
+    if point.checkpoint is not None and point.last_step is not None:
+        session.go_on(point)
     return session
-
-
-def folder_of(store: Store, run: str) -> Path:
-    """Where a run's checkpoints lie: beside the database."""
-    beside = store.path.resolve().parent if store.path is not None else Path.cwd()
-    return beside / "checkpoints" / run
-
-
-def info(command: str) -> dict[str, Any]:
-    """What a later reader wants to know about where a run was made."""
-    return {
-        "command": command,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "packages": {name: version(name) for name in KEPT_PACKAGES},
-    }
 
 
 class _Parts:
@@ -157,7 +99,7 @@ class _Parts:
         self.source = None if source is None else make(task_sources, source, environment=self.environment).sample
         self.policy: Policy = load_policy(scenario.policy, scenario.base)
         self.plan = Plan.of(scenario, self.policy.renderer)
-        self.learner = _learner(self.policy, self.plan)
+        self.learner = learner_for(self.policy, self.plan)
 
     def session(self, store: Store, run: str) -> Session:
         scenario = self.scenario
@@ -179,8 +121,9 @@ class _Parts:
             evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed)
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.source)
         return Session(
-            scenario, store, run, self.policy, engine, self.learner, self.plan, self.curriculum,
-            rollout, evaluation, gate, novelty, folder_of(store, run),
+            scenario=scenario, store=store, run=run, policy=self.policy, learner=self.learner, plan=self.plan,
+            folder=folder_of(store, run), engine=engine, curriculum=self.curriculum, rollout=rollout,
+            evaluation=evaluation, gate=gate, novelty=novelty,
         )  # fmt: skip
 
     def _engines(self, gate: Gate) -> tuple[Any, dict[str, Any]]:
@@ -216,12 +159,3 @@ def _engine(ref: Ref, policy: Policy) -> Any:
     part = engines.get(ref.kind)
     config = part.Config.model_validate(ref.options)
     return part.serve(config, policy) if hasattr(part, "serve") else part(config)
-
-
-def _learner(policy: Policy, plan: Plan) -> Learner:
-    """The learner with the heads and the reference that the plan's losses need."""
-    parts = [*plan.losses.values(), *(getattr(planned.part, "advantage", None) for planned in plan.trainers)]
-    needs = frozenset[str]().union(*(getattr(part, "needs", frozenset()) for part in parts))
-    heads = sorted(need.removeprefix(HEAD) for need in needs if need.startswith(HEAD))
-    reference = Model(copy.deepcopy(policy.model).requires_grad_(False)) if REFERENCE in needs else None
-    return Learner(Model(policy.model, heads), plan.losses, plan.scenario.training, reference)

@@ -16,7 +16,8 @@ import pytest
 from sparring.scenarios.load import from_resolved, load
 from sparring.storage.queries import run_hash, select_rows
 from sparring.storage.store import Store
-from sparring.training.loop import Told, learn
+from sparring.training.course import Told
+from sparring.training.loop import learn
 from sparring.training.session import Session, resume, start
 
 SCENARIO = """

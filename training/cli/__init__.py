@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 import sparring
 from sparring.scenarios.errors import SparringError
 
-from . import doctor, measuring, pretraining, running, show, sql, static, why
+from . import doctor, measuring, pretraining, running, show, sql, static, studying, why
 
 INTERRUPTED = 130
 
@@ -55,7 +55,7 @@ def _root(
     """Options before any command."""
 
 
-for family in (running, static, show, why, measuring, sql, doctor, pretraining):
+for family in (running, studying, static, show, why, measuring, sql, doctor, pretraining):
     family.add_to(app)
 
 

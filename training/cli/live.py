@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sparring.scenarios.schema import Scenario
     from sparring.storage.records import EvaluationRow
-    from sparring.training.loop import Told
+    from sparring.training.course import Told
 
 BAR = 28  # columns of the longest bar
 SHARES = (("first/right", "first attempts right"), ("accepted", "proposals accepted"))

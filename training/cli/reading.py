@@ -107,13 +107,17 @@ def curriculum(store: Store, run: str) -> list[Row]:
 
 
 def credits_of(store: Store, run: str, step: int, episode: int) -> dict[int, Row]:
-    """By turn index: the ``reward``, ``advantage`` and ``pull`` it had in the update."""
+    """By turn index: the ``reward``, ``advantage`` and ``pull`` it had in the update of the step that played it.
+
+    Where several trainers took the turn up, the advantage is of the one that pulled hardest and the pull their sum.
+    """
     sql = f"""
-      SELECT t.number AS turn, a.reward, a.value AS advantage, a.pull
+      SELECT t.number AS turn, a.reward, a.value AS advantage, sum(a.pull) AS pull, max(abs(a.pull)) AS hardest
       FROM advantages a JOIN turns t ON t.id = a.turn_id JOIN episodes e ON e.id = t.episode_id
-      JOIN steps s ON s.id = e.step_id
-      WHERE s.run_id = {number_of(run)} AND s.number = {int(step)} AND e.number = {int(episode)}"""
-    return {row.pop("turn"): row for row in ask(store, sql)}
+      JOIN steps s ON s.id = e.step_id AND a.step_id = s.id
+      WHERE s.run_id = {number_of(run)} AND s.number = {int(step)} AND e.number = {int(episode)}
+      GROUP BY t.number"""
+    return {row["turn"]: {name: row[name] for name in ("reward", "advantage", "pull")} for row in ask(store, sql)}
 
 
 def curve(rows: Sequence[EvaluationRow], name: str | None = None) -> list[EvaluationRow]:

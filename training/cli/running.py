@@ -7,10 +7,10 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,8 +24,14 @@ from .stopping import Stop
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
-    from sparring.storage.records import CheckpointRow
+    from sparring.storage.records import CheckpointRow, ResumePoint
+    from sparring.storage.store import Store
+    from sparring.training.course import Course, Watch
     from sparring.training.session import Session
+
+    Work = Callable[[Watch, Callable[[], bool]], str]
+
+Built = TypeVar("Built")
 
 
 def run(
@@ -60,19 +66,32 @@ def resume(
             typer.echo(f"{name} is done, nothing is left to do. Look at it with: {typed(store, f'show {name}')}")
             return
         scenario = from_resolved(scenario_of(store, name))
+        source = store.run(name).info.get("offline")
+        if source is not None:
+            from . import studying
+
+            studying.go_on(scenario, store, name, str(source))
+            return
         with sandbox(scenario) as tier:
             hush()
             from sparring.training import session as sessions
 
-            point = store.resume_point(name, usable)
-            try:
-                session = sessions.resume(scenario, store, point)
-            except BaseException:
-                store.finish_run(name, "failed" if status == "failed" else "stopped")
-                raise
-            whole = "its beginning" if point.last_step is None else f"step {point.last_step}"
-            typer.echo(f"{name} goes on from {whole}")
+            session = going_on(store, name, lambda point: sessions.resume(scenario, store, point))
             _learn(session, tier)
+
+
+def going_on(store: Store, name: str, build: Callable[[ResumePoint], Built]) -> Built:
+    """What ``build`` makes of the newest whole step of a run; the run keeps a true status when it fails."""
+    status = store.run(name).status
+    point = store.resume_point(name, usable)
+    try:
+        course = build(point)
+    except BaseException:
+        store.finish_run(name, "failed" if status == "failed" else "stopped")
+        raise
+    whole = "its beginning" if point.last_step is None else f"step {point.last_step}"
+    typer.echo(f"{name} goes on from {whole}")
+    return course
 
 
 def add_to(app: typer.Typer) -> None:
@@ -125,51 +144,56 @@ def sandbox(scenario: Scenario) -> Iterator[str | None]:
 
 
 def _learn(session: Session, tier: str | None) -> None:
-    """Learn under a view and a stop; always leaves the run with a true status, and with its exit code."""
+    """Play and train, under a view."""
     from sparring.training.loop import learn
 
-    for line in banner(session, tier):
+    told = f"{session.scenario.rollout.episodes} episodes"
+    watched(session, banner(session, told, tier), lambda watch, stop: asyncio.run(learn(session, watch, stop)))
+
+
+def watched(course: Course, lines: list[str], work: Work) -> None:
+    """Do the work of a run under a view and a stop; always leaves it with a true status, and with its exit code."""
+    for line in lines:
         typer.echo(line)
-    store, name = session.store, session.run
-    progress = Progress(
-        session.scenario, f"{session.scenario.name} {name}", f"database {store.path}", store.evaluations(name)
-    )
+    store, name = course.store, course.run
+    title = f"{course.scenario.name} {name}"
+    progress = Progress(course.scenario, title, f"database {store.path}", store.evaluations(name))
     with view(progress) as watch, Stop(watch.say) as stop:
         try:
-            status = asyncio.run(learn(session, watch, stop.asked))
+            status = work(watch, stop.asked)
         except KeyboardInterrupt:
             status = "stopped"
         except BaseException:
             with contextlib.suppress(StoreError):  # the first error says more; on a full disk this one fails too
                 store.finish_run(name, "failed")
-            session.close()
+            course.close()
             raise
         store.finish_run(name, status)
-    for line in ending(session, status):
+    for line in ending(course, status):
         typer.echo(line)
-    session.close()
+    course.close()
     if status == "stopped" and stop.exit_code:
         raise typer.Exit(stop.exit_code)
 
 
-def banner(session: Session, tier: str | None) -> list[str]:
-    """What runs, on what, into what."""
-    scenario, model = session.scenario, session.policy.model
+def banner(course: Course, step: str, tier: str | None = None) -> list[str]:
+    """What runs, on what, into what; ``step`` says what one step takes in."""
+    scenario, model = course.scenario, course.policy.model
     size = sum(weight.numel() for weight in model.parameters())
     device = next(model.parameters()).device
     lines = [
-        f"{scenario.name}, run {session.run}: {scenario.training.steps} steps of {scenario.rollout.episodes} episodes",
+        f"{scenario.name}, run {course.run}: {scenario.training.steps} steps of {step}",
         f"  model     {scenario.policy.model}, {size:,} parameters, on {device}",
-        f"  database  {session.store.path}",
+        f"  database  {course.store.path}",
     ]
     return lines if tier is None else [*lines, f"  sandbox   {tier}"]
 
 
-def ending(session: Session, status: str) -> list[str]:
+def ending(course: Course, status: str) -> list[str]:
     """How it went, and what to type next."""
-    store, name, last = session.store, session.run, max(0, session.last_step)
+    store, name, last = course.store, course.run, max(0, course.last_step)
     measured = curve(store.evaluations(name))
-    lines = [f"{name} is {status} after step {last} of {session.scenario.training.steps}"]
+    lines = [f"{name} is {status} after step {last} of {course.scenario.training.steps}"]
     if measured:
         first, newest = measured[0], measured[-1]
         lines.append(
@@ -177,7 +201,7 @@ def ending(session: Session, status: str) -> list[str]:
             f" (steps {first.step} -> {newest.step}, {newest.n} tasks)"
         )
     worked = duration(seconds_of(store).get(name, 0.0))
-    lines.append(f"  {worked} of work, weights {session.learner.weights_sha()[:16]}")
+    lines.append(f"  {worked} of work, weights {course.learner.weights_sha()[:16]}")
     if status == "stopped":
         return [*lines, f"go on with   {typed(store, f'resume {name}')}"]
     return [

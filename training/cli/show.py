@@ -194,7 +194,10 @@ def _show_step(store: Store, at: Place, as_json: bool) -> None:
 
 def _step_title(step: StepSummary) -> str:
     kept = f"{step.groups_kept} of {step.groups} groups kept"
-    return f"{step.run}/{step.step}: {step.episodes} episodes, {step.turns} turns, {step.tokens:,} tokens, {kept}"
+    played = f"{step.episodes} episodes, {step.turns} turns, {step.tokens:,} tokens"
+    if step.borrowed:
+        played = f"{step.borrowed} episodes of an earlier run"
+    return f"{step.run}/{step.step}: {played}, {kept}" + (f", trained by {step.trainers}" if step.trainers else "")
 
 
 def _show_episode(store: Store, at: Place, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from sparring.scenarios.docstrings import Told, told
 from sparring.scenarios.errors import SparringError, UnknownPart
 from sparring.scenarios.load import load
 from sparring.scenarios.mermaid import mermaid
-from sparring.scenarios.problems import unknown
+from sparring.scenarios.problems import dotted, unknown
 from sparring.scenarios.registry import PARTS
 from sparring.scenarios.schema import Scenario
 
@@ -41,6 +41,7 @@ def check(file: File, overrides: Set = None, as_json: AsJson = False) -> None:
     typer.echo(f"  graph: {shape}, {len(graph.nodes)} nodes; tasks from {source.kind if source else 'the graph'}")
     rollout = scenario.rollout
     typer.echo(f"  {scenario.training.steps} steps of {rollout.episodes} episodes from {rollout.picks} picks")
+    _tell_training(scenario)
 
 
 def list_parts(
@@ -104,6 +105,17 @@ def _parts(parts: list[str]) -> dict[str, dict[str, Told]]:
 
 def _plain(kind: str, one: Told) -> str | dict[str, str]:
     return one._asdict() if kind in EXPLAINED else one.summary
+
+
+def _tell_training(scenario: Scenario) -> None:
+    training = scenario.training
+    stages = f", stages {', '.join(stage.kind for stage in scenario.group.stages)}" if scenario.group.stages else ""
+    named = f" (objective {training.objective})" if training.objective else ""
+    typer.echo(f"  advantage {training.advantage.kind}, loss {training.loss.kind}{stages}{named}")
+    if list(training.trainers) != ["rl"]:
+        typer.echo(f"  trainers: {', '.join(training.trainers)}")
+    if scenario.scheduled:
+        typer.echo(f"  on a schedule: {', '.join(map(dotted, scenario.scheduled))}")
 
 
 def _told(scenario: Scenario, name: str) -> str:

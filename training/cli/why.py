@@ -70,6 +70,8 @@ def _role(role: RoleWhy, total: float) -> Text:
     from rich.text import Text
 
     line = Text(role.role, style=f"bold {colour(role.role)}")
+    if role.trainer != "rl":
+        line.append(f" in {visible(role.trainer)}", style="not bold default")
     turns = "1 turn" if role.n_turns == 1 else f"{role.n_turns} turns"
     line.append(f"  {turns}, {_percent(role.pull_abs, total)} of the step's pull", style="not bold default")
     if len(role.turns) < role.n_turns:
@@ -85,7 +87,8 @@ def _turn(turn: TurnWhy, role: RoleWhy) -> Iterator[Text]:
     group, sign = turn.group, "green" if turn.advantage > 0 else "red"
     head.append("  advantage ", style="dim").append(f"{turn.advantage:+.2f}", style=sign)
     compared = f"  reward {number(turn.reward)} among {group.size} {group.scope}, mean {number(group.mean)}"
-    yield head.append(f"{compared}, {turn.n_tokens} tokens", style="dim")
+    entered = f", {visible(turn.entered)}" if turn.entered else ""
+    yield head.append(f"{compared}, {turn.n_tokens} tokens{entered}", style="dim")
     yield _under("said ").append_text(spoken(one_line(turn.said, 110), colour(role.role)))
     for score in turn.scores:
         yield from _score(score)

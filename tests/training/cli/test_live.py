@@ -11,7 +11,7 @@ from rich.console import Console
 from sparring.scenarios.load import load
 from sparring.storage.records import EvaluationRow
 from sparring.training.cli.live import Progress, line, picture
-from sparring.training.loop import Told
+from sparring.training.course import Told
 from sparring.training.summary import Figures
 
 

@@ -1,0 +1,189 @@
+"""A run being trained: what a run that plays and one that reads stored episodes have in common. Each step is whole."""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sparring.envs.types import Episode
+from sparring.scenarios.errors import StoreError
+from sparring.scenarios.schedule import Now
+from sparring.scenarios.schema import Scenario
+from sparring.storage import queries
+from sparring.storage.records import AdvantageRow, CheckpointRow, EvaluationRow, GroupRow, ResumePoint, StepRecord
+from sparring.storage.store import Store
+
+from . import checkpoint
+from .learner import HEAD, Learner
+from .model import Model
+from .plan import Plan, Planned, with_tokens
+from .policy import Policy
+from .rows import REFERENCE
+from .summary import Figures
+
+KEPT_PACKAGES = ("sparring", "torch", "transformers", "langgraph", "gymnasium", "sqlalchemy")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a watcher is told after each whole step."""
+
+    step: int
+    steps: int
+    figures: Figures
+    arms: dict[str, float]
+    evaluations: tuple[EvaluationRow, ...]
+    seconds: float
+
+
+Watch = Callable[[Told], None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a step's episodes taught: who was compared, how each turn pulled, and the update's figures."""
+
+    groups: tuple[GroupRow, ...]
+    advantages: tuple[AdvantageRow, ...]
+    figures: Figures
+
+
+@dataclass(kw_only=True)
+class Course:
+    """A run with its policy. ``last_step`` is the newest whole step, -1 before the first.
+
+    ``figures`` are the last step's, ``controls`` the memory of schedules. ``spent_s`` and ``spent_tokens`` are what the
+    run has used of its budget, before a resume included.
+    """
+
+    scenario: Scenario
+    store: Store
+    run: str
+    policy: Policy
+    learner: Learner
+    plan: Plan
+    folder: Path
+    last_step: int = -1
+    figures: Figures = field(default_factory=dict)
+    controls: dict[str, Any] = field(default_factory=dict)
+    spent_s: float = 0.0
+    spent_tokens: int = 0
+
+    def follow(self, step: int) -> Scenario:
+        """Set every scheduled number to what it is at ``step``; the scenario of that moment."""
+        now = Now(step, self.scenario.training.steps, self.figures, self.controls)
+        moment = self.scenario.at(now)
+        if moment is not self.scenario:
+            self.plan = self.plan.at(moment)
+            self.learner.losses, self.learner.spec = self.plan.losses, moment.training
+        return moment
+
+    def due(self, step: int) -> list[Planned]:
+        """The trainers that take part in ``step``."""
+        return self.plan.due(step, self.figures)
+
+    def update(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int) -> Lesson:
+        """What these trainers make of the episodes, applied to the policy."""
+        clock = time.monotonic()
+        made = self.plan.make(due, episodes, step)
+        done = self.learner.step(made.rows, made.shapes)
+        advantages = with_tokens(made.advantages, done.rows, made.shapes)
+        figures: Figures = {**made.figures, **done.metrics(), "train_seconds": time.monotonic() - clock}
+        return Lesson(tuple(made.groups), tuple(advantages), figures)
+
+    def save(self, record: StepRecord, clock: float) -> None:
+        """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
+        step, settings = record.step, self.scenario.training
+        due = step % settings.checkpoint.every == 0 or step == settings.steps
+        self.figures = {name: value for name, value in record.metrics.items() if not name.endswith("seconds")}
+        whole = replace(
+            record,
+            policy_version=step,
+            weights_sha=self.learner.weights_sha(),
+            checkpoint=self.save_checkpoint(step) if due else None,
+            state={"trainers": self.plan.states, "figures": self.figures, "controls": self.controls},
+            seconds=time.monotonic() - clock,
+        )
+        self.store.save_step(self.run, whole)
+        self.last_step = step
+        if whole.checkpoint is not None:
+            self.prune_checkpoints(step)
+        self.spent_tokens += int(record.metrics.get("tokens") or 0)
+        self.spent_s += time.monotonic() - clock
+
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        budget = self.scenario.budget
+        late = budget.minutes is not None and self.spent_s > 60 * budget.minutes
+        return late or (budget.tokens is not None and self.spent_tokens >= budget.tokens)
+
+    def go_on(self, point: ResumePoint) -> None:
+        """Stand where ``point`` says: weights, optimiser, trainers' memories, schedules and what was spent."""
+        assert point.checkpoint is not None and point.last_step is not None  # the caller asked for a whole step
+        state = self.read_checkpoint(point)
+        self.learner.steps = int(state["optimizer_steps"])
+        self.plan.states = point.state.get("trainers", {})
+        self.figures, self.controls = point.state.get("figures", {}), point.state.get("controls", {})
+        self.last_step = point.last_step
+        done = queries.steps(self.store, point.run)
+        self.spent_s, self.spent_tokens = sum(step.seconds for step in done), sum(step.tokens or 0 for step in done)
+        if (sha := self.learner.weights_sha()) != point.weights_sha:
+            raise StoreError(
+                f"run {point.run}: the checkpoint's weights hash to {sha[:12]}, the database says otherwise"
+            )
+
+    def save_checkpoint(self, step: int) -> CheckpointRow:
+        """Write the checkpoint of ``step``; whole or absent."""
+        state = {"step": step, "optimizer_steps": self.learner.steps}
+        return checkpoint.write(
+            self.folder / f"step-{step:06d}", self.policy.model, self.policy.tokenizer, self.learner.optimizer, state
+        )
+
+    def read_checkpoint(self, point: ResumePoint) -> Mapping[str, Any]:
+        """Load the checkpoint's weights and optimiser; its JSON state."""
+        assert point.checkpoint is not None
+        return checkpoint.read(
+            Path(point.checkpoint.path), point.checkpoint.sha, self.policy.model, self.learner.optimizer
+        )
+
+    def prune_checkpoints(self, newest: int) -> None:
+        """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``."""
+        written = sorted(str(folder) for folder in self.folder.glob("step-??????"))
+        whole = [path for path in written if path <= str(self.folder / f"step-{newest:06d}")]
+        checkpoint.prune(self.folder, set(whole[-self.scenario.training.checkpoint.keep :]))
+
+    def close(self) -> None:
+        """Give locks and connections back."""
+        self.store.close()
+
+
+def learner_for(policy: Policy, plan: Plan) -> Learner:
+    """The learner with the heads and the reference that the plan's losses need."""
+    heads = sorted(need.removeprefix(HEAD) for need in plan.needs if need.startswith(HEAD))
+    reference = Model(copy.deepcopy(policy.model).requires_grad_(False)) if REFERENCE in plan.needs else None
+    return Learner(Model(policy.model, heads), plan.losses, plan.scenario.training, reference)
+
+
+def folder_of(store: Store, run: str) -> Path:
+    """Where a run's checkpoints lie: beside the database."""
+    beside = store.path.resolve().parent if store.path is not None else Path.cwd()
+    return beside / "checkpoints" / run
+
+
+def info(command: str, **more: Any) -> dict[str, Any]:
+    """What a later reader wants to know about where a run was made."""
+    return {
+        "command": command,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": {name: version(name) for name in KEPT_PACKAGES},
+        **more,
+    }
