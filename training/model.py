@@ -7,6 +7,7 @@ the output embedding, a chunk at a time. What a family does to its logits last i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +59,7 @@ class Model:
         self.probe = known or probe(module)
         self.layout = self._choose(layout)
         self.chunk = 0
+        self._checkpointed = [layer for layer in module.modules() if getattr(layer, "gradient_checkpointing", False)]
         self._masters: Masters | None = None
         width = module.get_output_embeddings().weight.shape[1]
         self.heads = torch.nn.ModuleDict({name: torch.nn.Linear(width, 1) for name in heads}).to(self.device)
@@ -137,10 +139,22 @@ class Model:
             self.adapters.use(None if self.base else batch.adapter)
         own = self.probe.final is None
         body = self.module if own else self.module.get_decoder()
-        with attention.packing(batch.bounds is not None):
+        with attention.packing(batch.bounds is not None), self._recomputing():
             out = body(**batch.inputs())
         states_BTD: Tensor = out.logits if own else out[0]
         return states_BTD.flatten(0, 1).index_select(0, batch.at_N - 1)
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Layers that recompute do so only in training, and drop any cache then: they are told so just here."""
+        layers = self._checkpointed if torch.is_grad_enabled() else []
+        for layer in layers:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
 
     @property
     def vocabulary(self) -> Vocabulary:
