@@ -46,7 +46,7 @@ TYPOS = [
     ("steps: 30 ", "stpes: 30 ", "training.stpes: unknown key 'stpes'; did you mean 'steps'?"),
     ("steps: 30 ", "steps: '30' ", "training.steps: found '30'; a whole number is needed"),
     ("advantage: grpo", "advantage: gpro", "training.advantage: unknown advantage 'gpro'; did you mean 'grpo'?"),
-    ("loss: dapo", "loss: dapp", "training.loss: unknown loss 'dapp'; did you mean 'dapo'?"),
+    ("loss: dapo", "loss: dapoo", "training.loss: unknown loss 'dapoo'; did you mean 'dapo'?"),
     ("optimizer: {kind: adamw", "optimizer: {kind: adam", "optimizer.kind: found 'adam'; did you mean 'adamw'?"),
     ("lr: 5.0e-4", "lr: 0", "training.optimizer.lr: found 0; more than 0"),
     ('"pass@4"', '"pass4"', "evaluation.metrics[1]: unknown metric 'pass4'; did you mean"),

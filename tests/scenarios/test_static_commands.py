@@ -41,6 +41,12 @@ def test_check_of_a_sound_file_leaves_with_0(app: typer.Typer, folder: Path) -> 
     assert done.exit_code == 0 and "no problems found" in done.stdout and "roles: solver, critic" in done.stdout
 
 
+def test_check_tells_what_teaches_and_what_moves(app: typer.Typer, folder: Path) -> None:
+    moving = "training.optimizer.lr={linear: {from: 1.0e-3, to: 0}}"
+    done = told(app, "check", str(folder / "small.yaml"), "-s", "training.loss=reinforce", "-s", moving)
+    assert "loss reinforce\n" in done.stdout and "on a schedule: training.optimizer.lr\n" in done.stdout
+
+
 def test_check_of_a_wrong_override_leaves_with_2_and_one_line(app: typer.Typer, folder: Path) -> None:
     done = told(app, "check", str(folder / "small.yaml"), "-s", "training.stepz=3")
     assert done.exit_code == 2 and not done.stdout
