@@ -13,22 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 import torch
 
-from sparring.envs.types import Ending, Episode, Score, Segment, Turn
+from sparring.envs.types import Ending, Episode, Segment, Turn
 from sparring.scenarios.schema import RoleSpec, Sampling, TrainingSpec
 from sparring.storage.records import AdvantageRow
 from sparring.training import tiny
-from sparring.training.batch import collate, micro_batches
+from sparring.training.advantages.group import Grpo
+from sparring.training.batch import Layout
+from sparring.training.groups import Group, Member, Place
 from sparring.training.learner import Learner
 from sparring.training.losses.base import Loss
 from sparring.training.model import Model
 from sparring.training.pack import pack
 from sparring.training.rows import START, Row
 
+T = TypeVar("T")
 PINNED = "1.16.0"
 GROUP, PROMPTS = 4, ((70, 71, 72, 73, 74, 75), (80, 81, 82))
 LONGEST = 12
@@ -40,7 +44,7 @@ class Attempt(NamedTuple):
     prompt: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...]
     logprobs: tuple[float, ...]
-    reward: float
+    rewards: dict[str, float]
 
     @property
     def ids(self) -> list[int]:
@@ -151,8 +155,8 @@ def sampled(model: Any, weights: Mapping[str, torch.Tensor], generator: torch.Ge
             logits = model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
         exact = torch.log_softmax(logits, -1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
         off = 0.3 * torch.randn(len(ids), generator=generator)
-        reward = float(torch.rand((), generator=generator))
-        found.append(Attempt(prompt, tuple(map(tuple, parts)), tuple((exact + off).tolist()), reward))
+        rewards = {"right": float(number % 3 == 0), "brief": float(torch.rand((), generator=generator))}
+        found.append(Attempt(prompt, tuple(map(tuple, parts)), tuple((exact + off).tolist()), rewards))
     return found
 
 
@@ -184,12 +188,9 @@ class Theirs:
                 **tools,
             }
 
-        def reward(completions: Sequence[str], **rest: Any) -> list[float]:
-            return [attempt.reward for attempt in attempts]
-
         made = trl.GRPOTrainer(
             world.model(world.start),
-            reward,
+            [rewarding(attempts, name) for name in attempts[0].rewards],
             trl.GRPOConfig(**quiet(world), num_generations=GROUP, max_completion_length=LONGEST, **settings),
             Dataset.from_dict({"prompt": ["a", "b"]}),
             processing_class=AutoTokenizer.from_pretrained(world.folder),
@@ -207,6 +208,15 @@ class Theirs:
             inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
         trainer.model.load_state_dict(world.now)
         return taken(trainer.model, trainer._compute_loss(trainer.model, inputs))
+
+
+def rewarding(attempts: Sequence[Attempt], name: str) -> Callable[..., list[float]]:
+    """TRL's reward function: what was given."""
+
+    def given(completions: Sequence[str], **rest: Any) -> list[float]:
+        return [attempt.rewards[name] for attempt in attempts]
+
+    return given
 
 
 def quiet(world: World) -> dict[str, Any]:
@@ -233,14 +243,12 @@ class Ours:
 
     loss: Loss
     temperature: float = 1.0
-    known: bool = True  # whether what the trainer scored before the step comes with the rows
+    layout: Layout = "padded"
 
-    def __call__(self, world: World, advantages: Sequence[float], micro_batch_tokens: int = 48) -> Result:
-        """The gradient at ``now`` of completions with these advantages, over several micro-batches."""
-        rows = self.rows(world, advantages)
-        if self.known:
-            rows = started(rows, Model(world.model(world.start)))
-        return stepped(rows, {"policy": self.loss}, world, micro_batch_tokens)
+    def __call__(self, world: World, advantages: Sequence[float]) -> Result:
+        """The gradient at ``now`` of completions with these advantages."""
+        rows = started(self.rows(world, advantages), Model(world.model(world.start), layout=self.layout))
+        return stepped(rows, {"policy": self.loss}, world, self.layout)
 
     def rows(self, world: World, advantages: Sequence[float]) -> list[Row]:
         """One episode per prompt; a tool's answer is the context of the turn after it."""
@@ -254,7 +262,7 @@ class Ours:
         return list(pack(episodes, credits, roles, {"policy": self.loss}).rows)
 
 
-def by_prompt(values: Sequence[float]) -> list[Sequence[float]]:
+def by_prompt(values: Sequence[T]) -> list[Sequence[T]]:
     """One list per prompt."""
     return [values[at : at + GROUP] for at in range(0, len(values), GROUP)]
 
@@ -276,18 +284,16 @@ def episode(number: int, attempts: Sequence[Attempt]) -> Episode:
                 )
             )  # fmt: skip
             follows = turns[-1].index
-    scores = {turn.index: (Score.valued("r", attempts[number * GROUP + turn.sample].reward, "test"),) for turn in turns}
-    return Episode(number, number, {}, tuple(turns), (), scores, {}, {}, Ending.DONE)
+    return Episode(number, number, {}, tuple(turns), (), {}, {}, {}, Ending.DONE)
 
 
 def started(rows: Sequence[Row], model: Model) -> list[Row]:
     """Rows with the log-probs of the policy before the step, scored through our own batches."""
     found: dict[int, Row] = {}
-    for part in micro_batches(rows, 64):
-        batch = collate(part, model.device)
+    for batch in model.batches(rows, 64):
         with torch.no_grad():
-            columns = model.score(batch).logprob_N.split([len(row.trained) for row in part])
-        for row, column in zip(part, columns, strict=True):
+            columns = model.score(batch).logprob_N.split(batch.counts)
+        for row, column in zip(batch.rows, columns, strict=True):
             stream = [0.0] * len(row.token_ids)
             for at, value in zip(row.trained, column.tolist(), strict=True):
                 stream[at] = value
@@ -295,43 +301,61 @@ def started(rows: Sequence[Row], model: Model) -> list[Row]:
     return [found[id(row)] for row in rows]
 
 
-def stepped(rows: Sequence[Row], losses: Mapping[str, Loss], world: World, micro_batch_tokens: int) -> Result:
-    """What one step of our learner leaves in the gradients; its weights move by nothing to speak of."""
+def stepped(rows: Sequence[Row], losses: Mapping[str, Loss], world: World, layout: Layout = "padded") -> Result:
+    """What one step of our learner over several micro-batches leaves in the gradients; its weights hardly move."""
     spec = TrainingSpec.model_validate(
-        {
-            "optimizer": {"kind": "sgd", "lr": 1e-30},
-            "max_grad_norm": 1e30,
-            "micro_batch_tokens": micro_batch_tokens,
-        }
+        {"optimizer": {"kind": "sgd", "lr": 1e-30}, "max_grad_norm": 1e30, "micro_batch_tokens": 48}
     )
     module = world.model(world.now)
-    update = Learner(Model(module), losses, spec, reference=Model(world.model())).step(rows)
+    update = Learner(Model(module, layout=layout), losses, spec, reference=Model(world.model())).step(rows)
     return Result(update.figures["train/loss"], {name: weight.grad for name, weight in module.named_parameters()})
 
 
 @pytest.fixture(scope="session")
-def differ(trl: Any, world: World) -> Callable[..., tuple[float, float]]:
+def differ(trl: Any, world: World, groups: list[Group]) -> Callable[..., tuple[float, float]]:
     """``differ(TRL's options, our loss)``: largest gap in loss and in gradient between the two sides of one update.
 
-    ``tools``: whether a tool's answers stand inside some completions.
+    ``tools``: whether a tool's answers stand inside some completions. ``temperature`` is ours if it is not TRL's.
     """
-    advantages = z_scores([attempt.reward for attempt in world.attempts])
+    advantages = [value for values in Grpo()(groups) for value in values]
 
     def measured(
-        options: Mapping[str, Any], loss: Loss, *, tools: bool = True, bypass: bool = False, **more: Any
+        options: Mapping[str, Any],
+        loss: Loss,
+        *,
+        tools: bool = True,
+        bypass: bool = False,
+        temperature: float | None = None,
+        layout: Layout = "padded",
     ) -> tuple[float, float]:
         played = world if tools else world.without_tools()
         theirs = Theirs(dict(options), bypass)(trl, played)
-        return gap(Ours(loss, more.get("temperature", options.get("temperature", 1.0)))(played, advantages), theirs)
+        ours = Ours(loss, options.get("temperature", 1.0) if temperature is None else temperature, layout)
+        return gap(ours(played, advantages), theirs)
 
     return measured
 
 
-def z_scores(rewards: Sequence[float]) -> list[float]:
-    """Our group z-scores of the rewards, one group per prompt."""
-    from sparring.training.advantages.group import Grpo
-    from sparring.training.groups import Group, Member, Place
+@pytest.fixture(scope="session")
+def groups(world: World) -> list[Group]:
+    """The completions as our groups, one per prompt; the reward is the sum of its components."""
+    members = [
+        Member(Place(at // GROUP, at % GROUP), sum(attempt.rewards.values()), attempt.rewards, len(attempt.ids))
+        for at, attempt in enumerate(world.attempts)
+    ]
+    return [Group.of("solver", "solve", str(at), part) for at, part in enumerate(by_prompt(members))]
 
-    members = [Member(Place(at // GROUP, at % GROUP), reward) for at, reward in enumerate(rewards)]
-    groups = [Group.of("solver", "solve", str(at), members[at : at + GROUP]) for at in range(0, len(members), GROUP)]
-    return [value for values in Grpo()(groups) for value in values]
+
+@pytest.fixture(scope="session")
+def sides() -> SimpleNamespace:
+    """The pieces above, for trainers of TRL's other than GRPO's."""
+    return SimpleNamespace(
+        attempt=Attempt,
+        gap=gap,
+        ours=Ours,
+        quiet=quiet,
+        rewarding=rewarding,
+        stepped=stepped,
+        taken=taken,
+        theirs=Theirs,
+    )

@@ -47,11 +47,13 @@ CORRECTIONS: dict[str, tuple[Literal["truncate", "mask"], Literal["token", "sequ
 }
 
 
+@pytest.mark.parametrize("layout", ["padded", "packed"])
 @pytest.mark.parametrize("tools", [True, False], ids=["tools", "plain"])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_objective_equals_trl(name: str, tools: bool, differ: Differ) -> None:
+def test_objective_equals_trl(name: str, tools: bool, layout: str, differ: Differ) -> None:
     options, loss, mine = OBJECTIVES[name]
-    assert max(differ(options, loss(loss.Config(old="start", **mine)), tools=tools)) <= TOLERANCE
+    found = differ(options, loss(loss.Config(old="start", **mine)), tools=tools, layout=layout)
+    assert max(found) <= TOLERANCE
 
 
 @pytest.mark.parametrize("corrected", [True, False], ids=["times-ratio", "without-ratio"])
