@@ -55,7 +55,11 @@ def fit(mean_G: Sequence[float]) -> Beta:
 
 @advantages("bnpo")
 class Bnpo:
-    """(R - mean) / density at the mean of a Beta distribution fitted to the step's means (BNPO, arXiv 2506.02864)."""
+    """Distance to the group's mean over the density of a Beta distribution fitted to the step's means.
+
+    Formula: (R - mean) / Beta(mean; alpha, beta)
+    Source: BNPO, arXiv 2506.02864
+    """
 
     class Config(Options):
         """``alpha`` and ``beta`` replace the fit: 1 and 1 give R - mean, 1.5 and 1.5 pi / 8 times the z-score.

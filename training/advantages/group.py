@@ -18,7 +18,11 @@ from .base import Deviation, Options, centred, checked, deviation
 
 @advantages("grpo")
 class Grpo:
-    """(R - mean) / (std + eps), the group's z-score (GRPO, arXiv 2402.03300)."""
+    """The group's z-score.
+
+    Formula: (R - mean) / (std + eps)
+    Source: GRPO, arXiv 2402.03300
+    """
 
     class Config(Options):
         """``std``: divide by the ``sample`` (n - 1) or the ``population`` (n) deviation; ``eps`` is added to it.
@@ -46,7 +50,11 @@ class Grpo:
 
 @advantages("mean")
 class MeanBaseline:
-    """R - mean, no scaling (Dr. GRPO, arXiv 2503.20783)."""
+    """Distance to the group's mean, not scaled.
+
+    Formula: R - mean
+    Source: Dr. GRPO, arXiv 2503.20783
+    """
 
     Config = Options
 
@@ -59,7 +67,11 @@ class MeanBaseline:
 
 @advantages("rloo")
 class LeaveOneOut:
-    """R - mean of the others = n / (n - 1) (R - mean) (RLOO, arXiv 2402.14740)."""
+    """Distance to the mean of the other members.
+
+    Formula: R - mean of the others = n / (n - 1) (R - mean)
+    Source: RLOO, arXiv 2402.14740
+    """
 
     Config = Options
 
@@ -82,7 +94,11 @@ def leave_one_out(reward_G: Sequence[float]) -> list[float]:
 
 @advantages("raw")
 class Raw:
-    """R + shift, compared with nothing: plain REINFORCE; a lone turn keeps its reward (Williams 1992)."""
+    """The reward, compared with nothing: plain REINFORCE. A lone turn keeps its reward.
+
+    Formula: R + shift
+    Source: Williams 1992
+    """
 
     class Config(Options):
         """``shift`` is added to every reward; -1 leaves only the wrong half of a 0-or-1 reward to learn from
@@ -100,7 +116,11 @@ class Raw:
 
 @advantages("pool")
 class PoolBaseline:
-    """R - mean of all that was drawn for the group before stages thinned it out (Reinforce-Ada, arXiv 2510.04996)."""
+    """Distance to the mean of all that was drawn for the group, before stages thinned it out.
+
+    Formula: (R - mean of the pool) / (std + eps), or without the division
+    Source: Reinforce-Ada, arXiv 2510.04996
+    """
 
     class Config(Options):
         """``std``: also divide by the pool's deviation plus ``eps``; ``none``, ``sample`` or ``population``."""
@@ -126,7 +146,11 @@ class PoolBaseline:
 
 @advantages("brpo")
 class Brpo:
-    """sign(R - R of a random member), 0 for that member (BRPO, arXiv 2506.00103)."""
+    """Better or worse than one member of the group, drawn at random.
+
+    Formula: sign(R - R of the reference), 0 for the reference
+    Source: BRPO, arXiv 2506.00103
+    """
 
     class Config(Options):
         """``verdicts``: ``difference`` compares rewards with those of a member drawn by the group's name; ``own`` takes

@@ -26,7 +26,11 @@ class WhitenOptions(Options):
 
 @advantages("whiten")
 class Whiten:
-    """R - group mean, whitened over the role's tokens (REINFORCE++-baseline, arXiv 2501.03262)."""
+    """Distance to the group's mean, whitened over the role's tokens of the step.
+
+    Formula: A / sqrt(var A + eps) less its mean, A = R - mean of the group
+    Source: REINFORCE++-baseline, arXiv 2501.03262
+    """
 
     Config = WhitenOptions
 
@@ -52,7 +56,11 @@ def whiten_groups(
 
 @advantages("gdpo")
 class Gdpo:
-    """Sum of w x z-score of each reward in its group, then whitened over the step (GDPO, arXiv 2601.05242)."""
+    """Each reward normalised in its group, weighed, added up and whitened over the step.
+
+    Formula: (S - mean S) / sqrt(var S + eps), S = sum of w x z-score of each reward
+    Source: GDPO, arXiv 2601.05242
+    """
 
     class Config(WhitenOptions):
         """``weights`` by reward name, 1 where none is given: a role's own reward weights vanish in a z-score.
@@ -85,7 +93,11 @@ class Gdpo:
 
 @advantages("cross_group")
 class CrossGroup:
-    """(R - mean) / (std + eps) over all groups of the role together: documents of one query (arXiv 2509.24869)."""
+    """One baseline for all groups of the role, such as the documents of one query.
+
+    Formula: (R - mean of all) / (std + eps)
+    Source: rewards across documents, Retro*, arXiv 2509.24869
+    """
 
     class Config(Options):
         """``std``: ``none`` only subtracts the mean, ``sample`` or ``population`` also divides by the deviation."""

@@ -76,7 +76,11 @@ def _rewards(groups: Sequence[Group]) -> list[list[float]]:
 
 @advantages("gae")
 class Gae:
-    """sum (gamma lam)^k delta_{t+k}, delta = r_t + gamma V_{t+1} - V_t over sampled tokens (GAE, arXiv 1506.02438)."""
+    """Generalised advantages against a value head, over sampled tokens alone.
+
+    Formula: sum of (gamma lam)^k delta_{t+k}, delta_t = r_t + gamma V_{t+1} - V_t
+    Source: GAE, arXiv 1506.02438
+    """
 
     class Config(Options):
         """``gamma`` discounts per token, ``lam`` trades bias (0) for variance (1).
@@ -119,7 +123,11 @@ class Gae:
 
 @advantages("return_to_go")
 class ReturnToGo:
-    """sum gamma^k r_{t+k} over sampled tokens, whitened over the role's tokens (REINFORCE++, arXiv 2501.03262)."""
+    """Discounted rewards to come over sampled tokens, whitened over the role's tokens of the step.
+
+    Formula: sum of gamma^k (r_{t+k} - kl (log pi - log reference)_{t+k})
+    Source: REINFORCE++, arXiv 2501.03262
+    """
 
     class Config(Options):
         """``gamma`` discounts per sampled token. ``kl`` is the coefficient of the KL penalty in the reward.
@@ -158,7 +166,11 @@ class Span(NamedTuple):
 
 @advantages("implicit_process")
 class ImplicitProcess:
-    """Returns of beta log(phi / reference) and of the outcome, each with its own RLOO (PRIME, arXiv 2502.01456)."""
+    """Process rewards from a model that learnt outcomes alone, beside the outcome itself.
+
+    Formula: sum of later r'_s + RLOO of the outcome, r_t = beta log(phi / reference), r' = n / (n - 1) (r - mean)
+    Source: PRIME, arXiv 2502.01456
+    """
 
     class Config(Options):
         """``beta`` turns log-ratios into rewards; ``process`` and ``outcome`` weigh the two returns.

@@ -32,7 +32,11 @@ _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=Fal
 
 @group_stages("demonstrations")
 class Demonstrations(GroupStage):
-    """Adds the task's demonstration where max R < right: one member that was not sampled (LUFFY, arXiv 2504.14945)."""
+    """Adds the task's demonstration where every attempt failed: a member that was not sampled.
+
+    Formula: n + 1 members when max R < right
+    Source: LUFFY, arXiv 2504.14945
+    """
 
     class Config(StageOptions):
         """``role`` is whose turns are demonstrated, ``nodes`` at which graph nodes (none: all).

@@ -35,7 +35,11 @@ class Refilling(GroupStage):
 
 @group_stages("band")
 class Band(Refilling):
-    """Drops groups unless low <= mean reward <= high: the rest teach nothing, or nothing new (arXiv 2504.03380)."""
+    """Drops groups whose mean reward lies outside a band: they teach nothing, or nothing new.
+
+    Formula: kept when low <= mean R <= high
+    Source: online difficulty filtering, arXiv 2504.03380
+    """
 
     class Config(StageOptions):
         """``low`` and ``high``: the band of group means that is kept.
@@ -71,7 +75,11 @@ class Band(Refilling):
 
 @group_stages("varied")
 class Varied(Refilling):
-    """Drops groups whose std = 0 and plays fresh ones for them: dynamic sampling (DAPO, arXiv 2503.14476)."""
+    """Drops groups whose rewards are all equal and has fresh ones played for them (dynamic sampling).
+
+    Formula: kept when std R > 0
+    Source: DAPO, arXiv 2503.14476
+    """
 
     class Config(StageOptions):
         """``refill``: how often at most, per step, fresh episodes are played for groups that were dropped; 0: never."""
@@ -95,7 +103,11 @@ class Varied(Refilling):
 
 @group_stages("three_sigma")
 class ThreeSigma(GroupStage):
-    """Drops members where |R - mean| > sigma x std over the step's members (StableReinforce, arXiv 2505.02835)."""
+    """Drops members whose reward is far from the others'.
+
+    Formula: kept when |R - mean| <= sigma x std
+    Source: StableReinforce, arXiv 2505.02835
+    """
 
     class Config(StageOptions):
         """``sigma`` standard deviations (sample) on either side are kept.
@@ -136,7 +148,11 @@ class ThreeSigma(GroupStage):
 
 @group_stages("void_turns")
 class VoidTurns(GroupStage):
-    """Drops trajectories with a turn that holds no action: weight = 0 for their turns (SimpleTIR, arXiv 2509.02479)."""
+    """Drops trajectories with a turn in which the parser found no action.
+
+    Formula: weight = 0 for every turn of such a trajectory
+    Source: SimpleTIR, arXiv 2509.02479
+    """
 
     class Config(StageOptions):
         """``count``: whether such a turn's reward still counts in its group's mean; its own weight is 0 either way."""

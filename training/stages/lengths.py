@@ -18,7 +18,11 @@ NAME = "soft_overlong"
 
 @group_stages(NAME)
 class SoftOverlong(GroupStage):
-    """Adds 0, ((longest - margin) - n) / margin, then -1 to the reward of n tokens (DAPO, arXiv 2503.14476)."""
+    """Turns pay for the last tokens before the limit.
+
+    Formula: R + weight x max(-1, min(0, longest - margin - n) / margin) for n sampled tokens
+    Source: DAPO, arXiv 2503.14476
+    """
 
     class Config(StageOptions):
         """``longest``: sampled tokens beyond which the whole penalty is due, normally the role's ``max_tokens``.

@@ -18,7 +18,11 @@ from .more import repeats
 
 @group_stages("max_variance")
 class MaxVariance(GroupStage):
-    """Keeps the ``keep`` members for which var(R) is largest (D3S, arXiv 2509.22115; PODS, arXiv 2504.13818)."""
+    """Keeps the members whose rewards differ most.
+
+    Formula: argmax var R over subsets of size keep
+    Source: D3S, arXiv 2509.22115; PODS, arXiv 2504.13818
+    """
 
     class Config(StageOptions):
         """``keep``: how many members are kept."""
@@ -56,7 +60,11 @@ def _spread(reward_G: Sequence[float]) -> float:
 
 @group_stages("drop_balance")
 class DropBalance(GroupStage):
-    """Keeps n right = n wrong members, the earliest (RED-Drop, arXiv 2509.24203; OREAL, arXiv 2502.06781)."""
+    """Keeps as many right as wrong members, the earliest of each.
+
+    Formula: n right = n wrong = min(n right, n wrong, each)
+    Source: RED-Drop, arXiv 2509.24203; OREAL, arXiv 2502.06781
+    """
 
     class Config(StageOptions):
         """``each``: how many of each side; absent, as many as the smaller side has.
@@ -82,7 +90,11 @@ class DropBalance(GroupStage):
 
 @group_stages("rounds")
 class Rounds(GroupStage):
-    """Draws in rounds until n right, n wrong >= keep / 2; keeps a diverse few (Reinforce-Ada, arXiv 2510.04996)."""
+    """Draws hard tasks again in rounds and keeps a diverse few; the pool remembers all.
+
+    Formula: again while min(n right, n wrong) < keep / 2
+    Source: Reinforce-Ada, arXiv 2510.04996
+    """
 
     class Config(StageOptions):
         """A task is drawn again, about ``samples`` turns a round, until it may exit or ``max_rounds`` were drawn.

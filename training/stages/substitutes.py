@@ -104,7 +104,11 @@ def scored(place: Place, episodes: Sequence[Episode]) -> Member | None:
 
 @group_stages("replace")
 class Replace(Substitute):
-    """Puts a later turn, first right or else best, in place of argmin R (Scaf-GRPO, arXiv 2510.19807)."""
+    """Puts a later turn (first right, else best) in the place of the worst member.
+
+    Formula: argmin R of the group gives way to a turn below it
+    Source: Scaf-GRPO, arXiv 2510.19807
+    """
 
     Config = SubstituteOptions
     note = "replaced"
@@ -118,7 +122,11 @@ class Replace(Substitute):
 
 @group_stages("insert")
 class Insert(Substitute):
-    """Adds a later turn, first right or else best: n + 1 members (Critique-GRPO, arXiv 2506.03106)."""
+    """Adds a later turn (first right, else best) to an earlier group.
+
+    Formula: n + 1 members, the last from below the others
+    Source: Critique-GRPO, arXiv 2506.03106
+    """
 
     Config = SubstituteOptions
     note = "inserted"
