@@ -1,17 +1,20 @@
-"""``training.objective``: a named bundle of advantage, loss, group stages and rewards, filled into the raw scenario.
+"""``training.objective``: a named bundle of advantage, loss and group stages, filled into the raw scenario.
 
 What a scenario says itself stays. A bundle is a part of the registry ``objective``: a function returning the mapping.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .parts import part
 from .problems import KeyPath, Problems
 from .registry import objectives
+from .schema import Sampling
 
+PER_ROLE = re.compile(r"max_tokens(?: / (?P<by>[1-9][0-9]{0,3}))?")
 FILLED: tuple[tuple[str, KeyPath], ...] = (
     ("advantage", ("training", "advantage")),
     ("loss", ("training", "loss")),
@@ -30,23 +33,21 @@ def make_way(data: dict[str, Any], overrides: Sequence[str]) -> None:
 def expand(data: dict[str, Any], problems: Problems) -> None:
     """Fill what ``training.objective`` stands for into ``data``; an unknown name becomes a problem.
 
-    A mapping without ``kind`` changes only those options: ``loss: {high: 0.3}``. A bundle's rewards are added to every
-    trainable role that does not weigh them itself.
+    A mapping without ``kind`` changes only those options: ``loss: {high: 0.3}``. A stage of the bundle that says
+    ``max_tokens`` (or ``max_tokens / 5``) becomes one stage for every trainable role, with that role's number.
     """
     training = data.get("training")
     name = training.get("objective") if isinstance(training, dict) else None
     if not isinstance(name, str):
         return  # none, or told when the scenario's shape is checked
     bundle = _bundle(name, problems)
+    if isinstance(stages := bundle.get("stages"), (list, tuple)):
+        bundle = {**bundle, "stages": [one for stage in stages for one in _per_role(stage, data)]}
     for key, (section, inner) in FILLED:
         if key in bundle:
             held = data.setdefault(str(section), {})
             if isinstance(held, dict):
                 held[inner] = _filled(held, str(inner), bundle[key])
-    rewards = bundle.get("rewards") or {}
-    for role in _trained(data) if rewards else ():
-        weights = _weights(role["reward"])
-        role["reward"] = weights | {reward: weight for reward, weight in rewards.items() if reward not in weights}
 
 
 def _bundle(name: str, problems: Problems) -> Mapping[str, Any]:
@@ -72,23 +73,32 @@ def _filled(held: Mapping[str, Any], key: str, ours: Any) -> Any:
     return theirs
 
 
-def _trained(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Trainable roles whose rewards are written in a way that another can be added to."""
+def _per_role(stage: Any, data: Mapping[str, Any]) -> list[Any]:
+    """``stage`` itself, or one for each trainable role where an option asks for the role's ``max_tokens``."""
+    if not isinstance(stage, Mapping) or not any(_asked(value) for value in stage.values()):
+        return [stage]
     named = data.get("roles")
-    roles = named.values() if isinstance(named, dict) else ()
+    roles = {name: role or {} for name, role in named.items()} if isinstance(named, dict) else {}
     return [
-        role
-        for role in roles
-        if isinstance(role, dict) and role.get("trainable", True) is True and _weights(role.get("reward"))
+        {key: _number(value, role) for key, value in stage.items()} | {"role": name}
+        for name, role in roles.items()
+        if isinstance(role, dict) and role.get("trainable", True) is not False
     ]
 
 
-def _weights(reward: Any) -> dict[str, Any]:
-    """A role's rewards in their long form; empty when they are not sound."""
-    names = [reward] if isinstance(reward, str) else reward
-    if isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
-        return dict.fromkeys(names, 1.0)
-    return dict(reward) if isinstance(reward, dict) else {}
+def _asked(value: Any) -> re.Match[str] | None:
+    return PER_ROLE.fullmatch(value) if isinstance(value, str) else None
+
+
+def _number(value: Any, role: Mapping[str, Any]) -> Any:
+    """What ``max_tokens / 5`` is for a role; at least 1."""
+    asked = _asked(value)
+    if asked is None:
+        return value
+    sampling = role.get("sampling")
+    held = sampling.get("max_tokens") if isinstance(sampling, dict) else None
+    whole = held if type(held) is int else Sampling().max_tokens
+    return max(1, whole // int(asked["by"] or 1))
 
 
 def _copied(value: Any) -> Any:

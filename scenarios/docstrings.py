@@ -15,7 +15,11 @@ CITATION = re.compile(
     r"arXiv:? \d{4}\.\d{4,5}|\b[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)?,? \(?(?:19|20)\d\d\b|\b[\w.-]+#\d+"
 )
 BRACKETS = re.compile(r"\s*\(([^()]*)\)")
-MATHS = re.compile(r"[=<>|^]|\S [-+*/x] \S|\[[^\]]*,[^\]]*\]|\b(?:log\w*|exp|max|min|sum|mean|std|clip|kl)\b", re.I)
+MATHS = re.compile(
+    r"[=<>|^]|\S [-+*/x] \S|\w\([A-Z]\)|\[[^\]]*,[^\]]*\]"
+    r"|\b(?:log\w*|exp|max|min|argmax|argmin|sum|mean|std|clip|kl)\b",
+    re.IGNORECASE,
+)
 FORMULA = re.compile(r"[=<>^]|\S [-+/] \S|^-\w|\w\(")  # what a line that is a formula itself holds
 LABEL = re.compile(r"([A-Z][a-z]+): ")
 
@@ -63,7 +67,7 @@ def _sentence(text: str) -> str:
 
 
 def _leading(line: str) -> str:
-    """The first clause of a line, and those that go on with a definition; "" when it holds no maths."""
+    """The first clause of a line, and those that go on with a definition; the line when its maths come later."""
     clauses, depth, start = [], 0, 0
     plain = _plain(line).rstrip(".")
     for index, letter in enumerate(plain):
@@ -73,7 +77,9 @@ def _leading(line: str) -> str:
             start = index
     clauses.append(plain[start:])
     more = itertools.takewhile(lambda clause: " = " in clause, clauses[1:])
-    return "".join([clauses[0], *more]) if MATHS.search(clauses[0]) else ""
+    if MATHS.search(clauses[0]):
+        return "".join([clauses[0], *more])
+    return plain if MATHS.search(plain) else ""
 
 
 def _cited(text: str) -> str:

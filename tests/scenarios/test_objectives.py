@@ -1,4 +1,4 @@
-"""Objectives: one name fills advantage, loss, stages and rewards; what the scenario says itself stays."""
+"""Objectives: one name fills advantage, loss and stages; what the scenario says itself stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.load import from_resolved
-from sparring.scenarios.registry import advantages, group_stages, losses, objectives, rewards
+from sparring.scenarios.registry import advantages, group_stages, losses, objectives
 from sparring.scenarios.schema import Scenario
 from sparring.training.objectives import FOLDER, names, read
 
@@ -25,14 +25,13 @@ class ToyPart:
 for registry in (advantages, losses, group_stages):
     for toy in ("toy-one", "toy-two"):
         registry.add(toy, ToyPart)
-rewards.add("toy-cost", ToyPart)
 
 
 @objectives("toy-bundle")
 def bundle() -> dict[str, Any]:
     """A bundle of toys."""
-    return {"advantage": "toy-one", "loss": {"kind": "dapo", "high": 0.5}, "stages": ["toy-one"],
-            "rewards": {"toy-cost": 0.5}}  # fmt: skip
+    costly = {"kind": "soft_overlong", "longest": "max_tokens", "margin": "max_tokens / 5"}
+    return {"advantage": "toy-one", "loss": {"kind": "dapo", "high": 0.5}, "stages": ["toy-one", costly]}
 
 
 def training(text: str) -> tuple[str, str]:
@@ -43,20 +42,17 @@ def training(text: str) -> tuple[str, str]:
 def test_an_objective_fills_what_the_scenario_leaves_out(small: Small) -> None:
     made = small(training("objective: toy-bundle"))
     assert (made.training.advantage.kind, made.training.loss.kind) == ("toy-one", "dapo")
-    assert made.training.loss.options["high"] == 0.5 and [stage.kind for stage in made.group.stages] == ["toy-one"]
-    assert made.roles["solver"].reward == {"verifier": 1.0, "toy-cost": 0.5}
+    assert made.training.loss.options["high"] == 0.5 and made.group.stages[0].kind == "toy-one"
 
 
 def test_what_the_scenario_says_itself_wins(small: Small) -> None:
     made = small(
         training("objective: toy-bundle, advantage: toy-two, loss: {low: 0.1}"),
         ("environment: toy", "environment: toy\ngroup: {stages: []}"),
-        ("reward: [verdict]", "reward: {verdict: 1.0, toy-cost: 0}"),
     )
     assert made.training.advantage.kind == "toy-two" and made.group.stages == ()
     loss = made.training.loss  # a mapping without kind changes only its own options
     assert (loss.kind, loss.options["low"], loss.options["high"]) == ("dapo", 0.1, 0.5)
-    assert made.roles["critic"].reward == {"verdict": 1.0, "toy-cost": 0}
 
 
 def test_an_objective_on_the_command_line_wins_over_the_file(small: Small) -> None:
@@ -65,9 +61,13 @@ def test_an_objective_on_the_command_line_wins_over_the_file(small: Small) -> No
     assert (made.training.advantage.kind, made.training.loss.options["high"]) == ("toy-one", 0.75)
 
 
-def test_frozen_roles_get_no_reward_of_an_objective(small: Small) -> None:
-    frozen = ("{prompt: brief/critic, reward: [verdict]}", "{prompt: brief/critic, trainable: false}")
-    assert small(frozen, training("objective: toy-bundle")).roles["critic"].reward == {}
+def test_a_stage_that_asks_for_a_roles_budget_is_there_for_each_trainable_role(small: Small) -> None:
+    short = ("reward: [verdict]", "reward: [verdict], sampling: {max_tokens: 4}")
+    stages = small(training("objective: toy-bundle"), short).group.stages[1:]
+    told = [(stage.options["role"], stage.options["longest"], stage.options["margin"]) for stage in stages]
+    assert told == [("solver", 64, 12), ("critic", 4, 1)]
+    frozen = small(training("objective: toy-bundle"), ("reward: [verdict]", "trainable: false"))
+    assert [stage.options.get("role") for stage in frozen.group.stages] == [None, "solver"]
 
 
 @pytest.mark.parametrize(

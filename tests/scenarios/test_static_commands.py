@@ -106,7 +106,8 @@ def test_what_teaches_has_a_formula_and_a_source(kind: str, name: str) -> None:
         ("Z.\n\nL = -A logp; done.\nSource: Williams 1992.\nGradient: none.", ("L = -A logp; done", "Williams 1992")),
         ("Pairs.\n\nLoss -log s(h) (DPO, arXiv 2305.18290). More.", ("Loss -log s(h)", "DPO, arXiv 2305.18290")),
         ("KL per token: forward covers.\n\nThe gradient is 0. D = a - b (trl#534).", ("D = a - b", "trl#534")),
-        ("a, b = c (x), d.", ("", "")),
+        ("Adds a few, then b >= c (Xi and Yu 1992).", ("Adds a few, then b >= c", "Xi and Yu 1992")),
+        ("Keeps a few (the best).", ("", "")),
         ("", ("", "")),
     ],
 )

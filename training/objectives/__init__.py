@@ -18,7 +18,7 @@ Part = str | dict[str, Any]
 
 
 class Bundle(BaseModel):
-    """What an objective's file says. ``rewards`` are weights that every trainable role gets beside its own."""
+    """What an objective's file says. In a stage, ``max_tokens`` stands for that number of each trainable role."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     about: str = Field(min_length=1)
@@ -27,7 +27,6 @@ class Bundle(BaseModel):
     advantage: Part
     loss: Part
     stages: list[Part] = Field(default_factory=list)
-    rewards: dict[str, float] = Field(default_factory=dict)
 
 
 class Objective:
@@ -43,8 +42,8 @@ class Objective:
         self.__doc__ = f"{self.bundle.about}\n\n{self.bundle.formula}\nSource: {self.bundle.source}\n"
 
     def __call__(self) -> dict[str, Any]:
-        """``advantage``, ``loss``, ``stages`` and ``rewards``, as a scenario would write them."""
-        return self.bundle.model_dump(include={"advantage", "loss", "stages", "rewards"})
+        """``advantage``, ``loss`` and ``stages``, as a scenario would write them."""
+        return self.bundle.model_dump(include={"advantage", "loss", "stages"})
 
 
 def read(path: Path) -> Objective:
