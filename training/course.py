@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import platform
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.envs.types import Episode
-from sparring.scenarios.errors import StoreError
+from sparring.scenarios.errors import EngineError, StoreError
 from sparring.scenarios.schedule import Now
 from sparring.scenarios.schema import Scenario
 from sparring.storage import queries
@@ -24,8 +23,8 @@ from . import checkpoint
 from .learner import HEAD, Learner
 from .model import Model
 from .plan import Plan, Planned, with_tokens
-from .policy import Policy
-from .rows import REFERENCE
+from .policy import Policy, load_policy
+from .rows import REFERENCE, TEACHER
 from .summary import Figures
 
 KEPT_PACKAGES = ("sparring", "torch", "transformers", "langgraph", "gymnasium", "sqlalchemy")
@@ -165,10 +164,31 @@ class Course:
 
 
 def learner_for(policy: Policy, plan: Plan) -> Learner:
-    """The learner with the heads and the reference that the plan's losses need."""
+    """The learner with the heads, the reference and the teacher that the plan's losses need."""
     heads = sorted(need.removeprefix(HEAD) for need in plan.needs if need.startswith(HEAD))
-    reference = Model(copy.deepcopy(policy.model).requires_grad_(False)) if REFERENCE in plan.needs else None
-    return Learner(Model(policy.model, heads), plan.losses, plan.scenario.training, reference)
+    model = Model(policy.model, heads)
+    reference = _reference(model, policy, plan) if plan.needs & {REFERENCE, TEACHER} else None
+    return Learner(model, plan.losses, plan.scenario.training, reference)
+
+
+def _reference(model: Model, policy: Policy, plan: Plan) -> Model:
+    """The policy as it is now, or the model the scenario names, which must have the policy's vocabulary."""
+    scenario = plan.scenario
+    name = scenario.training.reference.model
+    if name == "start":
+        return model.reference()
+    spec = scenario.policy.model_copy(update={"model": name, "lora": None, "checkpointing": False})
+    other = load_policy(spec, scenario.base)
+    mine, theirs = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+    if mine != theirs:
+        odd = min(mine.items() ^ theirs.items())
+        raise EngineError(
+            f"training.reference.model {name!r} has another vocabulary than {scenario.policy.model!r} "
+            f"({len(theirs)} and {len(mine)} tokens; {odd[0]!r} is one that differs), so their log-probs cannot be "
+            "compared; name a model with the policy's tokenizer, or start"
+        )
+    other.model.requires_grad_(False)
+    return Model(other.model)
 
 
 def folder_of(store: Store, run: str) -> Path:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 UNKNOWN = float("nan")  # behaviour log-prob under a stripped prompt: the learner puts its own, so the ratio is 1
 ADVANTAGE, BEHAVIOUR, REWARD = "advantage", "logprob_old", "reward"
 REFERENCE, START, VALUE, RETURN, LABEL = "reference", "start", "value", "return", "label"
+TEACHER = "teacher"  # a need, like REFERENCE: whole distributions of the reference model
 
 
 class Span(NamedTuple):

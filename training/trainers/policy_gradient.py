@@ -64,8 +64,15 @@ class PolicyGradient:
         earned = credit(played.episodes, played.roles, self.advantage, held, self.stages, self.nodes)
         played.state["baselines"] = dict(earned.baselines)
         packed = pack(played.episodes, earned.advantages, played.roles, self.losses, self._loss_of)
-        shapes = dict.fromkeys(self.losses, self.advantage) if isinstance(self.advantage, TokenAdvantage) else {}
-        return Made(packed.rows, earned.groups, packed.advantages, shapes)
+        return Made(packed.rows, earned.groups, packed.advantages, self.shapes)
+
+    @property
+    def shapes(self) -> dict[str, TokenAdvantage]:
+        """By loss: the estimator that goes on to the tokens, if any; else what the loss takes off each token's reward."""
+        if isinstance(self.advantage, TokenAdvantage):
+            return dict.fromkeys(self.losses, self.advantage)
+        own = {name: getattr(loss, "token_advantage", None) for name, loss in self.losses.items()}
+        return {name: shape for name, shape in own.items() if shape is not None}
 
     def wants(self, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], round: int) -> list[Want]:
         """What the stages ask to be played before the groups are final."""
