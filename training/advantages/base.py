@@ -100,7 +100,7 @@ def checked(groups: Sequence[Group]) -> Sequence[Group]:
 def deviation(found: Moments, n: int, kind: Deviation) -> float:
     """The standard deviation of that kind from the moments of ``n`` values; 1 for ``none``.
 
-    >>> deviation(moments([0.0, 1.0]), 2, "population")
+    >>> round(deviation(moments([0.0, 1.0]), 2, "population"), 9)
     0.5
     """
     if kind == "none":

@@ -28,7 +28,7 @@ class WhitenOptions(Options):
 class Whiten:
     """Distance to the group's mean, whitened over the role's tokens of the step.
 
-    Formula: A / sqrt(var A + eps) less its mean, A = R - mean of the group
+    Formula: (A - mean A) / sqrt(var A + eps), A = R - mean of the group
     Source: REINFORCE++-baseline, arXiv 2501.03262
     """
 
