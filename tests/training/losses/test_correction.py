@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sparring.training.losses.base import Tokens
 from sparring.training.losses.correction import Correction, importance, mismatch
+from sparring.training.losses.offpolicy import Oreal
 from sparring.training.losses.policy import PolicyGradient
-from sparring.training.losses.presets import Dapo
+from sparring.training.losses.presets import Dapo, Reinforce, Shaped
 
 Packed = Callable[..., Tokens]
 Tabular = Callable[..., Tensor]
@@ -56,6 +57,14 @@ def test_the_weight_has_no_gradient_and_scales_the_ratio_against_the_start(packe
     loss = PolicyGradient(PolicyGradient.Config.model_validate({"old": "start", "correction": [{}]})).per_token(tokens)
     assert loss.item() == pytest.approx(-2.0 * 2.0 * math.exp(0.1))  # engine to start is 4.5, truncated at 2
     assert torch.autograd.grad(loss.sum(), logprob)[0].item() == pytest.approx(loss.item())
+
+
+def test_text_the_policy_did_not_sample_bears_no_correction(packed: Packed) -> None:
+    tokens = tokens_apart(packed, [math.log(9.0)] * 2, [1, 1])
+    options = {"old": "start", "correction": [{"mode": "mask"}]}
+    shaped, cloned = Shaped(Shaped.Config.model_validate(options)), Oreal(Oreal.Config.model_validate(options))
+    assert shaped.parts(tokens).weight_N.tolist() == cloned.parts(tokens).weight_N.tolist() == [1.0, 1.0]
+    assert Reinforce(Reinforce.Config.model_validate(options)).parts(tokens).weight_N.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("level", ["token", "sequence", "geometric"])

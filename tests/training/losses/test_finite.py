@@ -31,10 +31,10 @@ EXTRAS: list[dict[str, Any]] = [
         "correction": [{}, {"mode": "mask", "level": "sequence"}, {"mode": "reject", "level": "geometric"}],
     },
     {"level": "product", "drift": 0.1},
-    {"level": "sequence_token", "preclip": 1000.0, "tilt": 0.1, "length_cost": 0.1},
+    {"level": "sequence_token", "preclip": 1000.0, "tilt": 0.01, "length_cost": 0.1},
 ]
 gaps = st.floats(-120.0, 120.0)
-token = st.tuples(st.floats(-30.0, 0.0), gaps, gaps, gaps, st.floats(-4.0, 4.0))
+token = st.tuples(st.floats(-30.0, 0.0), gaps, gaps, gaps, st.floats(-4.0, 4.0) | st.just(4.0))
 
 
 def tokens_of(drawn: list[tuple[float, ...]]) -> Tokens:

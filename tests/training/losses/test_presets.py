@@ -129,6 +129,12 @@ def test_on_policy_the_gradient_is_reinforces(name: str, packed: Packed, tabular
     torch.testing.assert_close(*gradients)
 
 
+def test_who_averages_over_trajectories_and_who_by_a_constant() -> None:
+    other = {name: part().aggregate for name, part in ALL.items() if part().aggregate != "tokens"}
+    assert other == {"Grpo": "trajectories", "Gspo": "trajectories", "DrGrpo": "constant"}
+    assert presets.DrGrpo(presets.DrGrpo.Config(length=77)).length == 77
+
+
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_every_preset_tells_formula_source_and_gradient(name: str) -> None:
     first, _, *rest = inspect.cleandoc(ALL[name].__doc__ or "").splitlines()
