@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from sparring.envs.types import Episode
+from sparring.scenarios.registry import group_stages, make
+from sparring.scenarios.schema import Ref
 from sparring.storage.records import AdvantageRow, GroupRow
 
-from ..groups import Group, Member
+from ..groups import Group, Member, Place
+from ..losses.aggregate import shares
 from ..losses.supervised import Supervised
 from ..pack import pack
+from ..rows import Row
 from .base import Made, Played
+from .keeping import Kept, keep, row_of, said
 from .picks import RIGHT, Choice, below, check_names, choose, groups_of, outcome, recorded
 from .policy_gradient import MAIN
 
@@ -39,34 +44,79 @@ class FineTuning:
 
         ``weigh``: one; reward (the combined reward; turns of 0 or less are left out); utility:
         exp(-(s - centre)^2 / (2 width^2)), s the mean ``outcome`` of what came of the turn, or of its group where
-        nothing below it is judged. ``aggregate``: tokens (every
-        token alike), trajectories (every conversation), turns (every conversation, every turn in it).
+        nothing below it is judged. ``aggregate``: tokens (every token alike), trajectories (every conversation), turns
+        (every conversation, every turn in it).
+
+        ``stages``: this trainer's own group stages; ``demonstrations`` among them gives a task whose attempts all
+        failed an answer to learn, with ``keep: demonstrations``. ``at``: turns wait, from step to step, until so many
+        are there, and then are trained together (ReLIFT, arXiv 2506.07527); 0: at once.
         """
 
         weigh: Literal["one", "reward", "utility"] = "one"
         centre: float = 0.5
         width: float = Field(default=0.2, gt=0)
+        stages: tuple[Ref, ...] = ()
+        at: int = Field(default=0, ge=0)
         aggregate: Literal["tokens", "turns", "trajectories"] = "tokens"
 
     def __init__(self, config: Config, scenario: Scenario) -> None:
         check_names(config, scenario)
         self.config = config
         aggregate: Aggregate = config.aggregate
+        self.stages: Sequence[Any] = [make(group_stages, ref) for ref in config.stages]
         self.losses: Mapping[str, Loss] = {MAIN: Supervised(Supervised.Config(aggregate=aggregate))}
 
     def make(self, played: Played) -> Made:
-        """One row per conversation with a chosen turn; a role's coefficients add up to its weight x the mean weight."""
+        """One row per conversation with a chosen turn; a role's coefficients add up to its weight x the mean weight.
+
+        Where turns wait there is one row per turn, and in its own step a turn's record says so, with weight 0.
+        """
         groups: list[GroupRow] = []
         taught: list[AdvantageRow] = []
-        for group in groups_of(played, self.config):
+        for group in groups_of(played, self.config, self.stages):
             kept = self.weighed(group, played.episodes)
             groups.append(recorded(len(groups), group, kept, f"none {self.config.keep}"))
             taught += shown(len(groups) - 1, group.role, kept, played.roles[group.role].weight)
+        if self.config.at:
+            return self._waiting(played, groups, taught)
         packed = pack(played.episodes, taught, played.roles, self.losses, lambda row: MAIN)
         weights = [row.weight for row in taught]
         figures = {"turns": float(len(taught)), "groups": float(len(groups))}
         figures |= {"weight": math.fsum(weights) / len(weights)} if weights else {}
         return Made(packed.rows, groups, packed.advantages, figures=figures)
+
+    def offer(self, episodes: Sequence[Episode], renderer: Any) -> list[Episode]:
+        """The episodes with what this trainer's stages add to them before groups are formed."""
+        found = list(episodes)
+        for stage in self.stages:
+            if hasattr(stage, "offer"):
+                found = stage.offer(found, renderer)
+        return found
+
+    def _waiting(self, played: Played, groups: list[GroupRow], taught: list[AdvantageRow]) -> Made:
+        """Chosen turns join those that wait; the first ``at`` are trained once there are so many."""
+        held: list[Kept] = played.state.setdefault("waiting", [])
+        for row in taught:
+            held.append(keep(played, Place(row.episode, row.turn), row.weight))
+        due = held[: self.config.at] if len(held) >= self.config.at else []
+        del held[: len(due)]
+        rows = self._released(due)
+        for role in dict.fromkeys(row.role for row in rows):
+            steps = [kept["from"][0] for kept in due if kept["role"] == role]
+            note = f"waited since step {min(steps)}"
+            groups.append(GroupRow(len(groups), role, "", "waited", len(steps), note=note))
+        records = [replace(row, weight=0.0, note="waits") for row in taught]
+        figures = {"turns": float(len(rows)), "waiting": float(len(held))}
+        return Made(rows, groups, records, figures=figures)
+
+    def _released(self, due: Sequence[Kept]) -> list[Row]:
+        rows: list[Row] = []
+        for role in dict.fromkeys(kept["role"] for kept in due):
+            mine = [kept for kept in due if kept["role"] == role]
+            divided = shares([[said(kept)] for kept in mine], self.config.aggregate)
+            for kept, (share,) in zip(mine, divided, strict=True):
+                rows.append(row_of(kept, share * kept["weight"], MAIN, len(rows)))
+        return rows
 
     def weighed(self, group: Group, episodes: Sequence[Episode]) -> list[Member]:
         """The chosen members of a group with their weights; who weighs nothing is not among them."""

@@ -16,10 +16,14 @@ from sparring.storage.records import GroupRow
 from ..credit import form
 from ..groups import Group, Member, Place, moments
 from ..pack import conversation
+from ..stages.base import apply
+from ..stages.demonstration import DEMONSTRATION
 from .base import Played
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import RoleSpec, Scenario
+
+    from ..stages.base import Stage
 
 Keep = Literal["right", "wrong", "best", "improved", "demonstrations", "all"]
 RIGHT = 1.0  # every verifier's maximum
@@ -38,7 +42,8 @@ class Choice(Where):
 
     ``keep``: right (the score named ``outcome`` is at its maximum, 1), wrong (it is valued and below), best (the
     highest combined reward of its group, the first of equals), improved (``outcome`` above that of the turn before it
-    in its conversation), demonstrations (not sampled, but shown), or all. ``threshold``: the least combined reward
+    in its conversation), demonstrations (not sampled, but shown), or all
+    that was sampled. ``threshold``: the least combined reward
     taken. ``unique``: of equal answers to one prompt only the first is taken.
     """
 
@@ -70,24 +75,26 @@ def trained_roles(played: Played, where: Where) -> dict[str, RoleSpec]:
     }
 
 
-def groups_of(played: Played, where: Where) -> list[Group]:
-    """The groups of every role it is for, before any stage; turns whose reward is not valued are in none."""
-    return [
+def groups_of(played: Played, where: Where, stages: Sequence[Stage] = ()) -> list[Group]:
+    """The groups of every role it is for, after ``stages``; turns whose reward is not valued are in none."""
+    formed = [
         group
         for role, spec in trained_roles(played, where).items()
         for group in form(played.episodes, role, spec, where.nodes)
     ]
+    return apply(stages, formed, played.episodes)
 
 
 def spoken(played: Played, where: Where) -> list[Place]:
-    """Every turn its roles said in an episode that did not break, valued or not."""
+    """Every turn its roles sampled in an episode that did not break, valued or not."""
     roles = trained_roles(played, where)
     return [
         Place(at, turn.index)
         for at, episode in enumerate(played.episodes)
         if episode.ending is not Ending.BROKE
         for turn in episode.turns
-        if turn.author in roles and turn.token_ids and (not where.nodes or turn.node in where.nodes)
+        if turn.author in roles and turn.token_ids and turn.engine != DEMONSTRATION
+        if not where.nodes or turn.node in where.nodes
     ]
 
 
@@ -154,11 +161,11 @@ def recorded(index: int, group: Group, members: Sequence[Member], note: str) -> 
 def _takes(member: Member, group: Group, episodes: Sequence[Episode], choice: Choice) -> bool:
     if choice.threshold is not None and member.reward < choice.threshold:
         return False
+    episode, turn = _of(member, episodes)
+    if turn.engine == DEMONSTRATION or choice.keep == "demonstrations":
+        return turn.engine == DEMONSTRATION and choice.keep == "demonstrations"
     if choice.keep in ("all", "best"):
         return True
-    episode, turn = _of(member, episodes)
-    if choice.keep == "demonstrations":
-        return member.note == "demonstration"
     value = outcome(episode, turn.index, choice.outcome)
     if value is None:
         return False

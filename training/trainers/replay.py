@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ from pydantic import Field
 
 from sparring.scenarios.errors import ScenarioError
 
-from ..groups import Place
 from ..losses.supervised import NextToken
 from ..rows import Row
 from .base import Made, Played
-from .picks import Choice, check_names, choose, groups_of, prompt
+from .keeping import Kept, keep, row_of
+from .picks import Choice, check_names, choose, groups_of
 from .policy_gradient import MAIN
 
 if TYPE_CHECKING:
@@ -54,18 +55,21 @@ class TextReplay:
 
     def make(self, played: Played) -> Made:
         """At most ``rows`` rows; their coefficients add up to 1, every token alike."""
-        kept: list[dict[str, Any]] = played.state.setdefault("kept", [])
+        kept: list[Kept] = played.state.setdefault("kept", [])
         pool = len(self.texts) if self.config.path is not None else len(kept)
         size = min(self.config.rows, pool)
         drawn = sorted(int(at) for at in played.rng.choice(pool, size=size, replace=False)) if size else []
         if self.config.path is not None:
             rows = [self._of_text(self.texts[at], played.renderer) for at in drawn]
         else:
-            rows = [self._of_turn(kept[at]) for at in drawn]
+            rows = [row_of(kept[at], 1.0, MAIN) for at in drawn]
             self._keep(played, kept)
         rows = [row for row in rows if row.trained]
         total = sum(len(row.trained) for row in rows)
-        shared = [_sharing(row, total, unit) for unit, row in enumerate(rows)]
+        shared = [
+            replace(row, coefficient_T=[mark / total for mark in row.coefficient_T], unit=unit)
+            for unit, row in enumerate(rows)
+        ]
         return Made(shared, figures={"rows": float(len(shared)), "pool": float(pool)})
 
     def _of_text(self, text: str, renderer: Any) -> Row:
@@ -73,12 +77,7 @@ class TextReplay:
         ids = ids[: self.config.length]
         return Row(TEXT, ids, [0.0] * min(1, len(ids)) + [1.0] * (len(ids) - 1), loss=MAIN)
 
-    def _of_turn(self, kept: Mapping[str, Any]) -> Row:
-        ids, heard = list(kept["token_ids"]), int(kept["heard"])
-        coefficient = [0.0] * heard + [1.0] * (len(ids) - heard)
-        return Row(kept["role"], ids, coefficient, temperature=kept["temperature"], loss=MAIN, adapter=kept["adapter"])
-
-    def _keep(self, played: Played, kept: list[dict[str, Any]]) -> None:
+    def _keep(self, played: Played, kept: list[Kept]) -> None:
         """A reservoir: after n turns each of them is kept with chance ``buffer`` / n."""
         for group in groups_of(played, self.config):
             for at in choose(group, played.episodes, self.config):
@@ -86,29 +85,7 @@ class TextReplay:
                 played.state["seen"] = seen
                 slot = len(kept) if len(kept) < self.config.buffer else int(played.rng.integers(seen))
                 if slot < self.config.buffer:
-                    kept[slot : slot + 1] = [_item(played, group.members[at].place)]
-
-
-def _item(played: Played, place: Place) -> dict[str, Any]:
-    """One turn as JSON, in the context it is trained in, and where it came from."""
-    episode = played.episodes[place.episode]
-    turn = episode.turns[place.turn]
-    heard, spec = prompt(episode, turn), played.roles[turn.author]
-    return {
-        "role": turn.author,
-        "token_ids": [*heard, *turn.token_ids],
-        "heard": len(heard),
-        "temperature": spec.sampling.temperature,
-        "adapter": spec.adapter,
-        "from": [played.step, episode.index, turn.index],
-    }
-
-
-def _sharing(row: Row, total: int, unit: int) -> Row:
-    coefficient = [mark / total for mark in row.coefficient_T]
-    return Row(
-        row.role, row.token_ids, coefficient, temperature=row.temperature, loss=MAIN, unit=unit, adapter=row.adapter
-    )
+                    kept[slot : slot + 1] = [keep(played, group.members[at].place)]
 
 
 def read_texts(file: Path) -> list[str]:

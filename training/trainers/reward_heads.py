@@ -75,7 +75,9 @@ class ValueModel:
 
     def make(self, played: Played) -> Made:
         """Every token of every valued turn; a role's coefficients add up to its weight."""
-        found = {member.place: member.reward for group in groups_of(played, self.config) for member in group.members}
+        sampled = set(spoken(played, self.config))
+        members = [member for group in groups_of(played, self.config) for member in group.members]
+        found = {member.place: member.reward for member in members if member.place in sampled}
         kept, strange = in_unit(dict(found)) if self.config.form == "logistic" else (found, 0)
         made = labelled(played, kept, self.losses, MAIN, "tokens", RETURN)
         made.figures |= {"not_a_chance": float(strange)} if strange else {}
@@ -136,11 +138,11 @@ class ImplicitProcess:
     def __init__(self, config: Config, scenario: Scenario) -> None:
         check_names(config, scenario)
         if scenario.policy.lora is None:
-            raise ScenarioError("trainer implicit trains a LoRA adapter of its own; set policy.lora, as {rank: 16}")
+            raise ScenarioError("trainer implicit_reward trains a LoRA adapter of its own; set policy.lora, as {rank: 16}")
         speaks = [name for name, spec in scenario.roles.items() if spec.adapter == config.adapter]
         if speaks:
             raise ScenarioError(
-                f"trainer implicit: role {speaks[0]!r} speaks with adapter {config.adapter!r}; give one of them another"
+                f"trainer implicit_reward: role {speaks[0]!r} speaks with adapter {config.adapter!r}; give one of them another"
             )
         self.config = config
         self.losses: Mapping[str, Loss] = {MAIN: ImplicitReward(ImplicitReward.Config(beta=config.beta))}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparring.envs.types import Ending, Episode, Score, Segment, Turn
+from sparring.envs.types import Ending, Episode, Score, Segment, Task, Turn
 from sparring.scenarios.schema import Scenario
 from sparring.training.trainers.base import Played
 
@@ -49,6 +49,7 @@ def make_turn(index: int, given: Mapping[str, Any]) -> Turn:
         token_ids=() if author == "environment" else said,
         logprobs=() if author == "environment" else (-1.0,) * len(said),
         engine=given.get("engine", "transformers"),
+        task=given.get("task"),
     )
 
 
@@ -62,7 +63,9 @@ def make_episode(*turns: Mapping[str, Any], index: int = 0, ending: Ending = End
             value if isinstance(value, Score) else Score.valued(name, value, "test") for name, value in named
         )
     made = tuple(make_turn(at, given) for at, given in enumerate(whole))
-    return Episode(index, 0, {}, made, (), scores, {}, {}, ending)
+    keys = dict.fromkeys(turn.task for turn in made if turn.task is not None)
+    tasks = tuple(Task("echo", {}, {"reference": "12"}, key=key) for key in keys)
+    return Episode(index, 0, {}, made, tasks, scores, {}, {}, ending)
 
 
 @pytest.fixture

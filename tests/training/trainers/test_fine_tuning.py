@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -154,3 +155,38 @@ def test_the_step_is_the_policy_gradients_with_advantage_one(
     theirs = stepped(new_model(), made, PolicyGradient(PolicyGradient.Config(denominator="now")))
     assert ours.norm().item() > 0
     assert torch.allclose(ours, theirs, atol=1e-7)
+
+
+def test_turns_wait_until_so_many_are_there(scenario: World, played: Play, episode: Make) -> None:
+    trainer = FineTuning(FineTuning.Config(at=3), scenario())
+    state: dict[str, Any] = {}
+    told = []
+    for step in (1, 2, 3):
+        made = trainer.make(played([episode({"verifier": 1.0}, {"verifier": 1.0, "ids": (9,)})], state, step=step))
+        told.append((len(made.rows), made.figures["waiting"]))
+        assert [(row.weight, row.pull, row.note) for row in made.advantages] == [(0.0, 0.0, "waits")] * 2
+        state = json.loads(json.dumps(state))
+    assert told == [(0, 2), (3, 1), (3, 0)]  # what is left over waits on
+    assert made.groups[-1].note == "waited since step 2"
+
+
+def test_turns_that_waited_are_trained_as_if_they_were_of_this_step(
+    scenario: World, played: Play, four: Episode
+) -> None:
+    step = played([four])
+    waited, once = (taught(scenario(), step, keep="all", weigh="reward", at=at) for at in (3, 0))
+    assert [(row.token_ids, row.coefficient_T) for row in waited.rows] == [
+        (row.token_ids, row.coefficient_T) for row in once.rows
+    ]
+
+
+def test_only_tasks_nobody_solved_are_demonstrated(scenario: World, played: Play, episode: Make) -> None:
+    failed = episode({"verifier": 0.0, "task": "a"}, {"verifier": 0.0, "task": "a"})
+    solved = episode({"verifier": 0.0, "task": "a"}, {"verifier": 1.0, "task": "a"}, index=1)
+    stages = [{"kind": "demonstrations", "role": "solver", "template": "<answer>{{ reference }}</answer>"}]
+    config = FineTuning.Config.model_validate({"keep": "demonstrations", "stages": stages})
+    trainer, step = FineTuning(config, scenario()), played([failed, solved])
+    made = trainer.make(played(trainer.offer(step.episodes, step.renderer)))
+    (row,) = made.rows
+    assert step.renderer.decode([row.token_ids[at] for at in row.trained]) == "<answer>12</answer>"
+    assert [(row.episode, row.turn, row.note) for row in made.advantages] == [(0, 3, "demonstration")]
