@@ -11,7 +11,6 @@ from pydantic import Field
 
 from .base import Aggregate
 from .gradient import Denominator
-from .kl import Kl
 from .policy import Bounds, PolicyGradient
 from .ratio import Level
 from .regularisers import Value
@@ -127,18 +126,17 @@ class Ppo(PolicyGradient):
 
 
 class ReinforcePlusPlus(PolicyGradient):
-    """REINFORCE++: PPO's clip without a critic, the KL in the reward; its advantage whitens over the whole batch.
+    """REINFORCE++: PPO's clip without a critic; its advantage takes the KL off the reward and whitens over the batch.
 
-    L = -min(r A, clip(r, 1 - low, 1 + high) A), A_t less 0.01 x the sum over s >= t of log pi - log reference.
+    L = -min(r A, clip(r, 1 - low, 1 + high) A), A from the advantage of the same name with its ``kl`` above 0.
     Source: arXiv 2501.03262.
     Gradient: -r A grad log pi inside the clip; the KL acts as reward, so on whole trajectories.
     """
 
     class Config(PolicyGradient.Config):
-        """``mask`` ``clip``; ``kl`` k1 with coefficient 0.01 in the reward."""
+        """``mask`` ``clip`` at 0.2 and 0.2; the KL is the advantage's, where it is whitened with the rewards."""
 
         mask: Mask = "clip"
-        kl: Kl | None = Kl(coefficient=0.01, estimate="k1", into="reward")
 
 
 class Dppo(PolicyGradient):
