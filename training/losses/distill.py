@@ -20,7 +20,7 @@ class Distillation:
 
     L = KL(pi || teacher), reverse, which seeks the teacher's mode, or KL(teacher || pi), forward, which covers it.
     Source: GKD, arXiv 2306.13649.
-    Gradient to the logits: reverse pi (log pi - log teacher - KL), forward pi - teacher. On the policy's own samples
+    Gradient: to the logits, reverse pi (log pi - log teacher - KL), forward pi - teacher. On the policy's own samples
     the expected sum of the reverse form over a turn is the KL of whole answers; its gradient here leaves out that an
     early token changes later states, as GKD does (MiniLLM, arXiv 2306.08543, adds it by policy gradient).
     """

@@ -23,7 +23,7 @@ class TeacherMatching:
     L = KL(pi || teacher) on own samples (on-policy), KL(teacher || pi) on demonstrations. The teacher is
     ``training.reference``: a model of the same vocabulary, or the policy as the run began.
     Source: GKD, arXiv 2306.13649; on wrong answers only, KDRL, arXiv 2506.02208.
-    Gradient to the logits: pi (log pi - log teacher - KL); forward pi - teacher.
+    Gradient: to the logits, pi (log pi - log teacher - KL); forward pi - teacher.
     """
 
     class Config(Choice):

@@ -29,8 +29,8 @@ class RewardModel:
     """Reward head: a score at a turn's last token learns the turn's outcome, or which of two turns is better.
 
     L = softplus(s) - y s, y whether the score named ``outcome`` is at its maximum; pairs: -log sigmoid(s_+ - s_-).
-    Source: arXiv 2203.02155. The head is saved in ``heads.safetensors`` as ``reward``.
-    Gradient: (sigmoid(s) - y) grad s, into the head and the policy under it.
+    Source: InstructGPT, arXiv 2203.02155.
+    Gradient: (sigmoid(s) - y) grad s, into the head, saved as ``reward``, and the policy under it.
     """
 
     class Config(Pairing, RewardHead.Config):
@@ -61,8 +61,8 @@ class ValueModel:
     """Value head: the value before every token learns the turn's combined reward (with ``discount``, its return).
 
     L = (v - R)^2 / 2, or logistic for rewards that are chances. Alone it warms up the head that PPO goes on training.
-    Source: arXiv 1506.02438. The head is saved in ``heads.safetensors`` as ``value``.
-    Gradient: (v - R) grad v, into the head and the policy under it.
+    Source: as the baseline of GAE, arXiv 1506.02438.
+    Gradient: (v - R) grad v, into the head, saved as ``value``, and the policy under it.
     """
 
     class Config(Where, ValueHead.Config):

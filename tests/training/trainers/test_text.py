@@ -44,7 +44,7 @@ def test_a_step_of_distillation_moves_towards_the_teacher(
     rows = list(trainer.make(played([episode({"ids": (10, 11, 12)}, {"ids": (13, 14)})])).rows)
     policy, teacher = Model(new_model(0)), Model(new_model(1))
     spec = TrainingSpec(optimizer=OptimizerSpec(lr=1e-3))
-    learner = Learner(policy, trainer.losses, spec, teachers={"policy": teacher})
+    learner = Learner(policy, trainer.losses, spec, teacher)
     losses = [learner.step(rows).figures["train/loss"] for _ in range(8)]
     assert losses[0] > 0.1
     assert losses[-1] < 0.7 * losses[0]
@@ -151,7 +151,7 @@ def test_a_kl_term_stays_silent_while_the_policy_is_the_reference(
 ) -> None:
     trainer = replay(scenario(), path=str(texts), ce=0.0, kl=1.0)
     policy = Model(model)
-    learner = Learner(policy, trainer.losses, TrainingSpec(), teachers={"policy": policy.reference()})
+    learner = Learner(policy, trainer.losses, TrainingSpec(), policy.reference())
     figures = learner.step(list(trainer.make(played([])).rows)).figures
     assert abs(figures["train/loss"]) < 1e-6
     assert figures["train/grad_norm"] < 1e-4
