@@ -138,11 +138,14 @@ class ImplicitProcess:
     def __init__(self, config: Config, scenario: Scenario) -> None:
         check_names(config, scenario)
         if scenario.policy.lora is None:
-            raise ScenarioError("trainer implicit_reward trains a LoRA adapter of its own; set policy.lora, as {rank: 16}")
+            raise ScenarioError(
+                "trainer implicit_reward trains a LoRA adapter of its own; set policy.lora, as {rank: 16}"
+            )
         speaks = [name for name, spec in scenario.roles.items() if spec.adapter == config.adapter]
         if speaks:
             raise ScenarioError(
-                f"trainer implicit_reward: role {speaks[0]!r} speaks with adapter {config.adapter!r}; give one of them another"
+                f"trainer implicit_reward: role {speaks[0]!r} speaks with adapter {config.adapter!r}; "
+                "give one of them another"
             )
         self.config = config
         self.losses: Mapping[str, Loss] = {MAIN: ImplicitReward(ImplicitReward.Config(beta=config.beta))}
