@@ -50,7 +50,7 @@ def make(family: str, **more: Any) -> Any:
     config = AutoConfig.for_model(family, **{**SHAPE, **FAMILIES[family], **more})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: Any = AutoModelForCausalLM.from_config(config).eval()
+        model: Any = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(4.0) if weight.dim() > 1 else weight.add_(0.1 * torch.randn(weight.shape))
@@ -153,7 +153,8 @@ def test_a_last_word_nobody_knows_leaves_the_models_own_logits(model: Any) -> No
 def test_heads_read_the_state_a_token_was_drawn_from(model: Any) -> None:
     policy, rows = Model(model, heads=["value"]), some_rows()
     with torch.no_grad():
-        torch.nn.init.normal_(policy.heads["value"].weight)
+        for weight in policy.heads.parameters():
+            torch.nn.init.normal_(weight)
         found = score(policy, rows, "packed", heads=["value"]).heads["value"].split([len(row.trained) for row in rows])
         states = model.model(input_ids=torch.tensor([rows[1].token_ids])).last_hidden_state[0]
         expected = policy.heads["value"](states[torch.tensor(rows[1].trained) - 1])[:, 0]
