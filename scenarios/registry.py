@@ -80,7 +80,7 @@ def _where(part: object) -> str:
 
 
 def make(registry: Registry[Any], ref: Any, *args: Any, **more: Any) -> Any:
-    """The part that ``ref`` (``kind`` and ``options``) names, built from its options; the rest go to its constructor."""
+    """The part that ``ref`` (``kind`` and ``options``) names; its constructor gets its config and the rest."""
     part = registry.get(ref.kind)
     config = getattr(part, "Config", None)
     return part(config.model_validate(ref.options), *args, **more) if config is not None else part(*args, **more)

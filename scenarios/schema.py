@@ -78,6 +78,14 @@ class Ref(Spec):
         return {"kind": self.kind, **self.options}
 
 
+def located(ref: Ref, base: Path) -> Ref:
+    """The reference with an option called ``path`` made to start from ``base``, the scenario's folder."""
+    path = ref.options.get("path")
+    if not isinstance(path, str) or not path:
+        return ref
+    return ref.model_copy(update={"options": {**ref.options, "path": str(base / path)}})
+
+
 class Sampling(Spec):
     """How an engine draws tokens. The truncating keys are for roles that are not trained."""
 
@@ -445,10 +453,7 @@ class Scenario(Spec):
         """
         if self.tasks is None:
             return None if self.graph_spec().proposes else Ref(kind="generator")
-        path = self.tasks.options.get("path")
-        if not isinstance(path, str):
-            return self.tasks
-        return Ref(kind=self.tasks.kind, options={**self.tasks.options, "path": str(self.base / path)})
+        return located(self.tasks, self.base)
 
     def resolved(self) -> dict[str, Any]:
         """Plain JSON data with every default filled, and ``source``, the file; ``from_resolved`` reads it back."""

@@ -142,14 +142,14 @@ class Course:
         """Write the checkpoint of ``step``; whole or absent."""
         state = {"step": step, "optimizer_steps": self.learner.steps}
         return checkpoint.write(
-            self.folder / f"step-{step:06d}", self.policy.model, self.policy.tokenizer, self.learner.optimizer, state
+            self.folder / f"step-{step:06d}", self.learner.whole, self.policy.tokenizer, self.learner.optimizer, state
         )
 
     def read_checkpoint(self, point: ResumePoint) -> Mapping[str, Any]:
         """Load the checkpoint's weights and optimiser; its JSON state."""
         assert point.checkpoint is not None
         return checkpoint.read(
-            Path(point.checkpoint.path), point.checkpoint.sha, self.policy.model, self.learner.optimizer
+            Path(point.checkpoint.path), point.checkpoint.sha, self.learner.whole, self.learner.optimizer
         )
 
     def prune_checkpoints(self, newest: int) -> None:
@@ -161,6 +161,13 @@ class Course:
     def close(self) -> None:
         """Give locks and connections back."""
         self.store.close()
+
+
+def adapters_of(scenario: Scenario) -> list[str]:
+    """LoRA adapters beside the policy's own: what roles speak with, and what trainers make into models of their own."""
+    named = [spec.adapter for spec in scenario.roles.values()]
+    named += [str(spec.options.get("adapter") or "") for spec in scenario.training.trainers.values()]
+    return sorted({name for name in named if name})
 
 
 def learner_for(policy: Policy, plan: Plan) -> Learner:

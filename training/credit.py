@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sparring.envs.types import Ending, Episode, Turn, Validity
 from sparring.storage.records import AdvantageRow, GroupRow
 
-from .groups import Group, Member, Place, moments
+from .advantages.base import Fitted
+from .groups import DEMONSTRATION, Group, Member, Place, moments
+from .stages.base import apply
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import RoleSpec
@@ -25,15 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credit:
-    """The groups of one step, and the advantage of every trained turn, ready to be packed and stored."""
+    """The groups of one step, and the advantage of every trained turn, ready to be packed and stored.
+
+    ``figures`` are what an estimator fitted to the step's groups, by role.
+    """
 
     groups: tuple[GroupRow, ...]
     advantages: tuple[AdvantageRow, ...]
     baselines: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def components(episode: Episode, turn: Turn, weights: Mapping[str, float]) -> dict[str, float] | None:
-    """A turn's valued rewards, each times its weight; ``None`` when one is invalid or none is valued: masked, never 0."""
+    """A turn's valued rewards times their weights; ``None``, never 0, when one is invalid or none is valued."""
     found: dict[str, float] = {}
     for name, weight in weights.items():
         score = episode.score(turn.index, name)
@@ -117,28 +123,29 @@ def credit(
     stages: Sequence[Stage] = (),
     nodes: Sequence[str] = (),
 ) -> Credit:
-    """Advantages of every trainable role's turns. A dropped group's turns are recorded with weight 0.
+    """Advantages of every trainable role's turns. Turns of dropped groups, and turns a stage took out of a group, are
+    recorded with weight 0.
 
     ``pull`` is filled in when rows are packed, for only then the denominators are known.
     """
     held = dict(baselines or {})
     groups: list[GroupRow] = []
     rows: list[AdvantageRow] = []
+    figures: dict[str, float] = {}
     for role, spec in roles.items():
         if not spec.trainable:
             continue
-        formed = [staged(group, stages, episodes) for group in form(episodes, role, spec, nodes)]
-        for group, values in zip(formed, _values(formed, spec, role, advantage, held), strict=True):
+        formed = form(episodes, role, spec, nodes)
+        final = apply(stages, formed, episodes)
+        kept = {member.place for group in final for member in group.members}
+        for before, group, values in zip(formed, final, _values(final, spec, role, advantage, held), strict=True):
             groups.append(_row(len(groups), group, values))
             rows += _rows(groups[-1].index, group, values, spec.weight)
-    return Credit(tuple(groups), tuple(rows), held)
-
-
-def staged(group: Group, stages: Sequence[Stage], episodes: Sequence[Episode]) -> Group:
-    """The group after every stage in order; an emptied group is dropped."""
-    for stage in stages:
-        group = stage(group, episodes)
-    return group if group.members else group.without("no member left")
+            rows += _left_out(groups[-1].index, before, kept)
+        if isinstance(advantage, Fitted):
+            fitted = advantage.figures([group for group in final if not group.dropped])
+            figures |= {f"{name}/{role}": value for name, value in fitted.items()}
+    return Credit(tuple(groups), tuple(rows), held, figures)
 
 
 def _valued(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str]) -> dict[Place, Member]:
@@ -151,7 +158,7 @@ def _valued(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Seque
                 continue
             parts = components(episode, turn, spec.reward)
             if parts is not None:
-                note = "demonstration" if turn.engine == "demonstration" else ""
+                note = DEMONSTRATION if turn.engine == DEMONSTRATION else ""
                 place = Place(at, turn.index)
                 found[place] = Member(place, math.fsum(parts.values()), parts, len(turn.token_ids), note=note)
     return found
@@ -229,3 +236,15 @@ def _rows(index: int, group: Group, values: Sequence[float], weight: float) -> l
         )
         for member, value in zip(group.members, values, strict=True)
     ]
+
+
+def _left_out(index: int, before: Group, kept: Collection[Place]) -> list[AdvantageRow]:
+    """Members that no group has any more: drawn, compared at first, and then not learnt from."""
+    return [
+        AdvantageRow(
+            member.place.episode, member.place.turn, before.role, index, member.reward, 0.0, 0.0, member.tokens, 0.0,
+            note="left out",
+        )
+        for member in before.members
+        if member.place not in kept
+    ]  # fmt: skip

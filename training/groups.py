@@ -1,4 +1,4 @@
-"""Groups of turns that are compared with each other: the records between scores and advantages. Plain data, no torch."""
+"""Groups of turns that are compared with each other: the records between scores and advantages. Plain data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+
+DEMONSTRATION = "demonstration"  # how a turn that nobody sampled came in, and what it names as its engine
 
 
 class Place(NamedTuple):
@@ -74,9 +77,9 @@ class Group:
 
     @classmethod
     def of(cls, role: str, node: str, scope: str, members: Sequence[Member]) -> Group:
-        """A fresh group; its pool is its members."""
-        rewards = [member.reward for member in members]
-        return cls(role, node, scope, tuple(members), Pool(len(rewards), *moments(rewards)))
+        """A fresh group; its pool is the members that were sampled."""
+        rewards = [member.reward for member in members if member.note != DEMONSTRATION]
+        return cls(role, node, scope, tuple(members), Pool(len(rewards), *moments(rewards or [0.0])))
 
     @property
     def reward_G(self) -> list[float]:

@@ -55,7 +55,9 @@ async def learn(
     return "done"
 
 
-def observe(session: Session, picks: Sequence[Pick], advantages: Sequence[AdvantageRow], pick_of: Sequence[int]) -> None:
+def observe(
+    session: Session, picks: Sequence[Pick], advantages: Sequence[AdvantageRow], pick_of: Sequence[int]
+) -> None:
     """Tell the curriculum each pick's mean absolute advantage (of the role it listens to)."""
     role = getattr(session.curriculum, "role", None)
     moved: dict[int, list[float]] = {}
@@ -70,11 +72,11 @@ def observe(session: Session, picks: Sequence[Pick], advantages: Sequence[Advant
 async def _play(session: Session, picks: Sequence[Pick], due: Sequence[Planned], step: int) -> list[Episode]:
     """The step's episodes, and whatever the trainers' stages ask for on top until they ask for nothing."""
     episodes = await session.rollout.play(picks, step)
-    round = 0
-    while wants := session.plan.wants(due, episodes, round):
+    round, first = 0, len(episodes)
+    while wants := session.plan.wants(due, episodes, round, first):
         episodes += await session.rollout.more(wants, picks, episodes, step)
         round += 1
-    return episodes
+    return session.plan.offer(due, episodes)
 
 
 async def _begin(session: Session, watch: Watch) -> None:

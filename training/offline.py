@@ -16,7 +16,7 @@ from sparring.storage import queries
 from sparring.storage.records import ResumePoint, StepRecord
 from sparring.storage.store import Store
 
-from .course import Course, Told, Watch, folder_of, info, learner_for
+from .course import Course, Told, Watch, adapters_of, folder_of, info, learner_for
 from .plan import Plan
 from .policy import load_policy
 from .summary import summarise
@@ -90,7 +90,7 @@ def _built(scenario: Scenario, store: Store, source: str, run: str) -> Study:
     stored = tuple(step.step for step in queries.steps(store, source) if step.episodes)
     if not stored:
         raise StoreError(f"run {source} holds no episode to learn from; name a run that played: sparring runs")
-    policy = load_policy(scenario.policy, scenario.base)
+    policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))
     plan = Plan.of(scenario, policy.renderer)
     return Study(
         scenario=scenario, store=store, run=run, policy=policy, learner=learner_for(policy, plan), plan=plan,

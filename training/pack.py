@@ -6,7 +6,7 @@ Plain lists; they become tensors only inside the learner.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,11 +46,13 @@ def pack(
     roles: Mapping[str, RoleSpec],
     losses: Mapping[str, Loss],
     loss_of: Callable[[AdvantageRow], str] = lambda row: "policy",
+    shaped: Container[str] = (),
 ) -> Packed:
     """Rows for every conversation that holds a token to train, with one denominator per role and loss.
 
     ``loss_of`` names the loss a turn is for. A turn of weight 0 is in no row and in no denominator. A turn whose
-    advantage is 0 is in the denominator, and in a row only when its loss reads ``every_token``.
+    advantage is 0 is in the denominator, and in a row only when its loss reads ``every_token`` or is ``shaped``: the
+    estimator that goes on to its tokens has not spoken yet.
     """
     by_place = {Place(row.episode, row.turn): row for row in advantages if row.weight}
     found = list(chains(episodes, by_place))
@@ -61,9 +63,10 @@ def pack(
         divided = shares(counts, part.aggregate, getattr(part, "length", 0))
         for places, per_turn in zip(members, divided, strict=True):
             share_of |= dict(zip(places, per_turn, strict=True))
+    whole = {name for name, part in losses.items() if part.every_token or name in shaped}
     rows: list[Row] = []
     for unit, chain in enumerate(found):
-        rows += _rows(chain, unit, by_place, share_of, losses, loss_of, roles)
+        rows += _rows(chain, unit, by_place, share_of, whole, loss_of, roles)
     return Packed(tuple(rows), tuple(_pulled(row, share_of) for row in advantages))
 
 
@@ -110,17 +113,17 @@ def _rows(
     unit: int,
     by_place: Mapping[Place, AdvantageRow],
     share_of: Mapping[Place, float],
-    losses: Mapping[str, Loss],
+    whole: Container[str],
     loss_of: Callable[[AdvantageRow], str],
     roles: Mapping[str, RoleSpec],
 ) -> Iterator[Row]:
-    """One row per loss that has something to learn from this conversation."""
+    """One row per loss that has something to learn from this conversation; those in ``whole`` read all of it."""
     credits = {index: by_place[Place(chain.episode, index)] for index in sorted(chain.trained)}
     for name in dict.fromkeys(map(loss_of, credits.values())):
         mine = {
             index: row
             for index, row in credits.items()
-            if loss_of(row) == name and (row.value != 0.0 or losses[name].every_token)
+            if loss_of(row) == name and (row.value != 0.0 or name in whole)
         }
         if mine:
             spec = roles[chain.turns[-1].author]
@@ -150,7 +153,7 @@ def lay(chain: Chain, credits: Mapping[int, AdvantageRow], share_of: Mapping[Pla
         share = credit.weight * share_of[Place(chain.episode, turn.index)] if credit else 0.0
         coefficient += [share] * said
         if credit:
-            spans.append(Span(chain.episode, turn.index, len(ids) + n, len(ids) + n + said))
+            spans.append(Span(chain.episode, turn.index, len(ids) + n, len(ids) + n + said, credit.group))
         ids += [*heard, *turn.token_ids]
         streams[ADVANTAGE] += [0.0] * n + [credit.value if credit else 0.0] * said
         streams[BEHAVIOUR] += [0.0] * n + ([UNKNOWN] * said if stripped else list(turn.logprobs))

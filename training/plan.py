@@ -77,12 +77,23 @@ class Plan:
         """The trainers that take part in this step, given the last step's figures."""
         return [planned for planned in self.trainers if planned.spec.due(step, figures)]
 
-    def wants(self, due: Sequence[Planned], episodes: Sequence[Episode], round: int) -> list[Want]:
-        """What the stages of these trainers ask to be played before the groups are final."""
+    def wants(self, due: Sequence[Planned], episodes: Sequence[Episode], round: int, first: int) -> list[Want]:
+        """What the stages of these trainers ask to be played before the groups are final.
+
+        The step began with ``first`` episodes.
+        """
         found: list[Want] = []
         for planned in due:
             ask = getattr(planned.part, "wants", None)
-            found += ask(episodes, self.scenario.roles, round) if ask is not None else []
+            found += ask(episodes, self.scenario.roles, round, first) if ask is not None else []
+        return found
+
+    def offer(self, due: Sequence[Planned], episodes: Sequence[Episode]) -> list[Episode]:
+        """The episodes with whatever turns these trainers put beside the sampled ones (demonstrations)."""
+        found = list(episodes)
+        for planned in due:
+            give = getattr(planned.part, "offer", None)
+            found = give(found, self.renderer) if give is not None else found
         return found
 
     def make(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int) -> Made:
@@ -116,7 +127,9 @@ def _moved(rows: Sequence[AdvantageRow], first: int, trainer: str, weight: float
         yield replace(row, group=first + row.group, trainer=trainer, pull=weight * row.pull)
 
 
-def with_tokens(advantages: Sequence[AdvantageRow], rows: Sequence[Row], shaped: Mapping[str, Any]) -> list[AdvantageRow]:
+def with_tokens(
+    advantages: Sequence[AdvantageRow], rows: Sequence[Row], shaped: Mapping[str, Any]
+) -> list[AdvantageRow]:
     """Advantages with their values per token, where the learner spread them; ``value`` is then their mean."""
     values: dict[tuple[str, int, int], list[float]] = {}
     for row in rows:

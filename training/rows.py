@@ -8,16 +8,18 @@ from typing import NamedTuple
 UNKNOWN = float("nan")  # behaviour log-prob under a stripped prompt: the learner puts its own, so the ratio is 1
 ADVANTAGE, BEHAVIOUR, REWARD = "advantage", "logprob_old", "reward"
 REFERENCE, START, VALUE, RETURN, LABEL = "reference", "start", "value", "return", "label"
+PROCESS = "process"  # log-probs under an adapter that is trained as a reward model
 TEACHER = "teacher"  # a need, like REFERENCE: whole distributions of the reference model
 
 
 class Span(NamedTuple):
-    """The tokens [start, stop) of a row that turn ``turn`` of the step's episode ``episode`` said."""
+    """The tokens [start, stop) of a row that turn ``turn`` of the step's episode ``episode`` said, and its group."""
 
     episode: int
     turn: int
     start: int
     stop: int
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,14 @@ from sparring.scenarios.seeds import derive
 from sparring.storage.records import ResumePoint
 from sparring.storage.store import Store
 
-from .course import Course, folder_of, info, learner_for
+from .course import Course, adapters_of, folder_of, info, learner_for
 from .curriculum import Curriculum, arms
 from .evaluate import Evaluation, evaluation_graph
 from .gate import Gate
 from .plan import Plan
 from .policy import Policy, load_policy
 from .rollout import Novelty, Rollout
+
 
 @dataclass(kw_only=True)
 class Session(Course):
@@ -97,7 +98,7 @@ class _Parts:
             check_sees(role, self.environment.disclosures)
         source = scenario.task_source()
         self.source = None if source is None else make(task_sources, source, environment=self.environment).sample
-        self.policy: Policy = load_policy(scenario.policy, scenario.base)
+        self.policy: Policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))
         self.plan = Plan.of(scenario, self.policy.renderer)
         self.learner = learner_for(self.policy, self.plan)
 

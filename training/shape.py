@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .advantages.base import Floats, TokenAdvantage, Trace
-from .rows import ADVANTAGE, REFERENCE, RETURN, REWARD, START, VALUE, Row
+from .rows import ADVANTAGE, PROCESS, REFERENCE, RETURN, REWARD, START, VALUE, Row
 
 
 def shaped(rows: Sequence[Row], shapes: Mapping[str, TokenAdvantage]) -> list[Row]:
@@ -30,8 +30,9 @@ def shaped(rows: Sequence[Row], shapes: Mapping[str, TokenAdvantage]) -> list[Ro
 
 
 def trace(row: Row) -> Trace:
-    """The trained tokens of a row, without what stands between them."""
+    """The trained tokens of a row, without what stands between them. Turns and groups are numbered as the row says."""
     at = row.trained
+    turn_of = {place: number for number, span in enumerate(row.spans) for place in range(span.start, span.stop)}
 
     def taken(name: str) -> Floats | None:
         return np.asarray([row.streams[name][place] for place in at]) if name in row.streams else None
@@ -48,6 +49,9 @@ def trace(row: Row) -> Trace:
         known(START),
         taken(REFERENCE),
         taken(VALUE),
+        taken(PROCESS),
+        np.asarray([turn_of[place] for place in at]) if row.spans else None,
+        np.asarray([row.spans[turn_of[place]].group for place in at]) if row.spans else None,
     )
 
 

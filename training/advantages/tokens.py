@@ -175,9 +175,11 @@ class ImplicitProcess:
     class Config(Options):
         """``beta`` turns log-ratios into rewards; ``process`` and ``outcome`` weigh the two returns.
 
-        ``gamma`` discounts per token. ``whiten``: mean 0, variance 1 over the role's tokens of the step.
+        ``gamma`` discounts per token. ``whiten``: mean 0, variance 1 over the role's tokens of the step. ``adapter`` is
+        the one that a trainer ``implicit_reward`` makes into the process model.
         """
 
+        adapter: str = Field(default="implicit_reward", min_length=1)
         beta: float = Field(default=0.05, ge=0)
         process: float = Field(default=1.0, ge=0)
         outcome: float = Field(default=1.0, ge=0)
@@ -187,6 +189,7 @@ class ImplicitProcess:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
         self.needs = frozenset({"process", "reference"})
+        self.adapter = self.config.adapter
 
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
         """The outcome's part: R - mean of the others."""

@@ -29,7 +29,7 @@ def train(
     source: Annotated[
         str, typer.Option("--from", metavar="RUN", help="The run whose episodes are learnt from: r1, or latest.")
     ] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Train from the database alone: nothing is played.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Train from the database; nothing is played.")] = False,
     overrides: Overrides = None,
     db: Db = None,
 ) -> None:

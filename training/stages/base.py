@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict
 
 from sparring.agents.conditions import RIGHT_AT as RIGHT_AT
+from sparring.agents.engine import Renderer
 from sparring.envs.types import Episode
 
 from ..groups import Group
@@ -51,6 +52,15 @@ class Asking(Protocol):
 
         The ``first`` episodes are those the step began with; later ones were asked for.
         """
+        ...
+
+
+@runtime_checkable
+class Offering(Protocol):
+    """A stage that puts turns beside the sampled ones, before groups are formed."""
+
+    def offer(self, episodes: Sequence[Episode], renderer: Renderer) -> list[Episode]:
+        """The episodes with the turns added, in the same order."""
         ...
 
 

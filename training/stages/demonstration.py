@@ -21,11 +21,11 @@ from sparring.envs.types import Ending, Episode, Finish, Score, Task, Turn
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import group_stages
 
-from ..groups import Group, Member, Place
+from ..groups import DEMONSTRATION, Group, Member, Place
 from .base import RIGHT_AT, GroupStage, StageOptions, thinned
 from .substitutes import scored
 
-DEMONSTRATION = "demonstration"  # what such a turn names as its engine, and such a member as its note
+
 UNKNOWN = float("nan")
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 

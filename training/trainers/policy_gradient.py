@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import advantages, group_stages, losses, make
-from sparring.scenarios.schema import Ref
+from sparring.scenarios.schema import Ref, located
 from sparring.storage.records import AdvantageRow
 
 from ..advantages.base import TokenAdvantage
 from ..credit import credit, form
 from ..pack import pack
-from ..stages.base import Want
+from ..stages.base import Offering, Want
 from ..stages.more import wanted
 from .base import Made, Played
 
@@ -55,34 +56,49 @@ class PolicyGradient:
         self.advantage: Any = make(advantages, config.advantage or training.advantage)
         self.losses: dict[str, Loss] = {MAIN: make(losses, config.loss or training.loss)}
         self.losses |= {note: make(losses, ref) for note, ref in config.losses.items()}
+        twice = [name for name, loss in self.losses.items() if getattr(loss, "token_advantage", None) is not None]
+        if twice and isinstance(self.advantage, TokenAdvantage):
+            raise ScenarioError(
+                f"trainer rl: the loss ({twice[0]}) and the advantage both spread rewards over tokens, so the KL "
+                "would be lost or counted twice; give kl: to the advantage and take kl into: reward off the loss"
+            )
         stages = scenario.group.stages if config.stages is None else config.stages
-        self.stages: Sequence[Stage] = [make(group_stages, ref) for ref in stages]
+        self.stages: Sequence[Stage] = [make(group_stages, located(ref, scenario.base)) for ref in stages]
 
     def make(self, played: Played) -> Made:
         """Groups, advantages and rows of the trained roles' turns. Averages of roles live in ``state``."""
         held: Mapping[str, float] = played.state.get("baselines", {})
         earned = credit(played.episodes, played.roles, self.advantage, held, self.stages, self.nodes)
         played.state["baselines"] = dict(earned.baselines)
-        packed = pack(played.episodes, earned.advantages, played.roles, self.losses, self._loss_of)
-        return Made(packed.rows, earned.groups, packed.advantages, self.shapes)
+        shapes = self.shapes
+        packed = pack(played.episodes, earned.advantages, played.roles, self.losses, self._loss_of, shapes)
+        return Made(packed.rows, earned.groups, packed.advantages, shapes, dict(earned.figures))
 
     @property
     def shapes(self) -> dict[str, TokenAdvantage]:
-        """By loss: the estimator that goes on to the tokens, if any; else what the loss takes off each token's reward."""
+        """By loss: the estimator that goes on to its tokens, if any; else what the loss takes off their rewards."""
         if isinstance(self.advantage, TokenAdvantage):
             return dict.fromkeys(self.losses, self.advantage)
         own = {name: getattr(loss, "token_advantage", None) for name, loss in self.losses.items()}
         return {name: shape for name, shape in own.items() if shape is not None}
 
-    def wants(self, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], round: int) -> list[Want]:
-        """What the stages ask to be played before the groups are final."""
+    def wants(self, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], round: int, first: int) -> list[Want]:
+        """What the stages ask to be played before the groups are final; the step began with ``first`` episodes."""
         groups = [
             group
             for role, spec in roles.items()
             if spec.trainable
             for group in form(episodes, role, spec, self.nodes)
         ]
-        return wanted(self.stages, groups, episodes, round)
+        return wanted(self.stages, groups, episodes, round, first)
+
+    def offer(self, episodes: Sequence[Episode], renderer: Any) -> list[Episode]:
+        """The episodes with whatever turns the stages put beside those that were sampled."""
+        found = list(episodes)
+        for stage in self.stages:
+            if isinstance(stage, Offering):
+                found = stage.offer(found, renderer)
+        return found
 
     def _loss_of(self, row: AdvantageRow) -> str:
         return row.note if row.note in self.losses else MAIN
