@@ -32,9 +32,7 @@ def told(played: Played, label_of: Mapping[Place, float], losses: Mapping[str, L
         groups.append(GroupRow(len(groups), role, node, "step", len(places)))
         records += [_told(played, place, len(groups) - 1, label_of[place]) for place in places]
     packed = pack(played.episodes, records, played.roles, losses, lambda row: name)
-    figures = {"turns": float(len(records))}
-    figures |= {"label": math.fsum(label_of.values()) / len(label_of)} if label_of else {}
-    return Made(packed.rows, groups, packed.advantages, figures=figures)
+    return Made(packed.rows, groups, packed.advantages, figures={"turns": float(len(records))})
 
 
 def labelled(
@@ -46,6 +44,7 @@ def labelled(
     turn in a row of its own, so that sums and means over a row are the turn's).
     """
     made = told(played, label_of, losses, name)
+    made.figures |= {"label": math.fsum(label_of.values()) / len(label_of)} if label_of else {}
     made.rows = [_labelling(row, label_of, stream) for row in made.rows]
     if at == "ends":
         made.rows = [ends(row) for row in made.rows]

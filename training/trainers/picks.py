@@ -14,10 +14,9 @@ from sparring.scenarios.problems import unknown
 from sparring.storage.records import GroupRow
 
 from ..credit import form
-from ..groups import Group, Member, Place, moments
+from ..groups import DEMONSTRATION, Group, Member, Place, moments
 from ..pack import conversation
 from ..stages.base import apply
-from ..stages.demonstration import DEMONSTRATION
 from .base import Played
 
 if TYPE_CHECKING:

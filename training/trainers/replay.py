@@ -45,7 +45,7 @@ class TextReplay:
         path: str | None = None
         rows: int = Field(default=8, ge=1)
         length: int = Field(default=512, ge=2)
-        buffer: int = Field(default=256, ge=1)
+        buffer: int = Field(default=64, ge=1)
 
     def __init__(self, config: Config, scenario: Scenario) -> None:
         check_names(config, scenario)

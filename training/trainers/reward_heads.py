@@ -148,6 +148,7 @@ class ImplicitProcess:
                 "give one of them another"
             )
         self.config = config
+        self.adapters = (config.adapter,)  # what must be put into the policy beside the roles' own
         self.losses: Mapping[str, Loss] = {MAIN: ImplicitReward(ImplicitReward.Config(beta=config.beta))}
 
     def make(self, played: Played) -> Made:
