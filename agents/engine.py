@@ -26,12 +26,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` for reports (a role)."""
+    """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` for reports (a role).
+
+    ``adapter`` names the LoRA adapter of the policy to speak with, "" its own; engines of other models ignore it.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     seed: int
     tag: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

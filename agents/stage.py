@@ -109,7 +109,7 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
             key = task.key if task else None
             place = first + len(drafts)
             drafts.append(Turn(place, parent, name, role.name, "", sample, follows, context, task=key, seed=seed))
-            requests.append(Request(prompt_ids, role.spec.sampling, seed, role.name))
+            requests.append(Request(prompt_ids, role.spec.sampling, seed, role.name, role.spec.adapter))
     engine = runtime.engines.get(role.name) or runtime.engines[POLICY]
     completions = await engine.generate(requests)
     if len(completions) != len(requests):

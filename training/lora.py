@@ -73,11 +73,15 @@ class Adapters:
 
         for name in self.names:
             saved = load_file((folder if name == DEFAULT else folder / name) / FILE)
-            found = set_peft_model_state_dict(
+            found: Any = set_peft_model_state_dict(
                 self.module, {key.removeprefix(PREFIX): value for key, value in saved.items()}, adapter_name=name
             )
             if found.unexpected_keys:
                 raise EngineError(f"{folder}: adapter {name!r} has other modules than the scenario's policy.lora")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All adapters' tensors, each name led by its adapter's."""
+        return {f"{name}/{key}": tensor for name in self.names for key, tensor in self._state(name).items()}
 
     def _state(self, name: str) -> dict[str, Tensor]:
         from peft import get_peft_model_state_dict
@@ -106,7 +110,7 @@ def adapt(module: Any, spec: LoraSpec, names: Sequence[str] = ()) -> Adapters:
     for name in (DEFAULT, *dict.fromkeys(names)):
         config = LoraConfig(
             r=spec.rank,
-            lora_alpha=spec.alpha,
+            lora_alpha=spec.alpha,  # type: ignore[arg-type, unused-ignore]
             target_modules=wanted,
             lora_dropout=0.0,
             task_type="CAUSAL_LM",

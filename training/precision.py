@@ -5,7 +5,7 @@ The model and the engine share the 16-bit weights, so what is sampled is what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -53,6 +53,27 @@ class Masters:
             if old is not None:
                 master.grad = old if master.grad is None else old.add_(master.grad)
         self._relax()
+
+    def apart(self) -> dict[str, Tensor]:
+        """The masters that are not the weights themselves, by their place among the weights."""
+        own = {id(master) for _, master in self._pairs}
+        return {str(at): master for at, master in enumerate(self.masters) if id(master) in own}
+
+    def load(self, saved: Mapping[str, Tensor] | None) -> None:
+        """Put ``apart`` back and round it into the weights; ``None`` takes the weights as they are.
+
+        Raises ``EngineError`` when it was saved for other weights.
+        """
+        if saved is not None and {name: tensor.shape for name, tensor in saved.items()} != {
+            name: tensor.shape for name, tensor in self.apart().items()
+        }:
+            raise EngineError("the checkpoint's master weights are those of another model or policy.dtype")
+        with torch.no_grad():
+            for weight, master in self._pairs:
+                master.copy_(weight)
+            for name, tensor in (saved or {}).items():
+                self.masters[int(name)].copy_(tensor)
+        self.settle()
 
     def settle(self) -> None:
         """Round the masters into the weights that the model and the engine use; after every optimiser update."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def trained(model: Any, row: Any, steps: int = 2, kind: str = "adamw") -> Learne
 
 
 def save(folder: Path, trainer: Learner, step: int = 2) -> CheckpointRow:
-    return checkpoint.write(folder, trainer.model.module, build_tokenizer(), trainer.optimizer, {"step": step})
+    return checkpoint.write(folder, trainer.model, build_tokenizer(), trainer.optimizer, {"step": step})
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
@@ -39,11 +40,79 @@ def test_training_goes_on_bit_for_bit_after_reading(new_model: New, row: Any, tm
     whole = trained(new_model(), row, kind=kind)
     saved = save(tmp_path / "step-2", whole)
     other = trained(new_model(7), row, steps=0, kind=kind)
-    assert checkpoint.read(Path(saved.path), saved.sha, other.model.module, other.optimizer) == {"step": 2}
+    assert checkpoint.read(Path(saved.path), saved.sha, other.model, other.optimizer) == {"step": 2}
     assert other.weights_sha() == whole.weights_sha()
     for trainer in (whole, other):
         trainer.step([row(4, 6, -0.5)])
     assert other.weights_sha() == whole.weights_sha()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masters_and_heads_go_on_bit_for_bit(new_model: New, row: Any, tmp_path: Path, dtype: torch.dtype) -> None:
+    def learner(seed: int, steps: int) -> Learner:
+        model = Model(new_model(seed).to(dtype), heads=["value"])
+        made = Learner(model, {"policy": Dapo()}, TrainingSpec(optimizer=OptimizerSpec(lr=1e-4)))
+        for weight in model.heads.parameters():
+            torch.nn.init.constant_(weight, float(seed + 1))
+        for _ in range(steps):
+            made.step([row(3, 5, 1.0)])
+        return made
+
+    whole, other = learner(0, 2), learner(7, 0)
+    saved = save(tmp_path / "step-2", whole)
+    checkpoint.read(Path(saved.path), saved.sha, other.model, other.optimizer)
+    assert torch.equal(other.model.heads["value"].weight, whole.model.heads["value"].weight)  # type: ignore[arg-type]
+    for each in (whole, other):
+        each.step([row(4, 6, -0.5)])
+    for one, same in zip(whole.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(one, same)
+
+
+def test_the_weights_hash_is_that_of_their_file(model: Any, row: Any, tmp_path: Path) -> None:
+    trainer = trained(model, row)
+    sha = checkpoint.weights_sha(trainer.model)
+    save(tmp_path / "step-1", trainer)
+    assert hashlib.sha256((tmp_path / "step-1" / "model.safetensors").read_bytes()).hexdigest() == sha
+    told = checkpoint.write(tmp_path / "step-2", trainer.model, build_tokenizer(), trainer.optimizer, {}, sha)
+    checkpoint.verify(Path(told.path), told.sha)
+    trained(model, row, steps=1)
+    assert checkpoint.weights_sha(trainer.model) != sha
+
+
+def test_another_models_checkpoint_is_refused(model: Any, row: Any, tmp_path: Path) -> None:
+    trainer = trained(model, row)
+    saved = save(tmp_path / "step-1", trainer)
+    with_head = Model(model, heads=["value"])
+    with pytest.raises(EngineError, match="another model"):
+        checkpoint.read(Path(saved.path), saved.sha, with_head, trainer.optimizer)
+    half = Model(model.to(torch.bfloat16))
+    half.parameters()
+    fresh = Learner(half, {"policy": Dapo()}, TrainingSpec())
+    fresh.step([row(3, 5, 1.0)])
+    saved = save(tmp_path / "step-2", fresh)
+    with pytest.raises(EngineError, match="master weights"):
+        checkpoint.read(Path(saved.path), saved.sha, Model(model.float()), fresh.optimizer)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+def test_a_file_cut_short_is_named(name: str, model: Any, row: Any, tmp_path: Path) -> None:
+    trainer = trained(model, row)
+    saved = save(tmp_path / "step-1", trainer)
+    file = tmp_path / "step-1" / name
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(EngineError, match=f"{name} is damaged"):
+        checkpoint.read(Path(saved.path), saved.sha, trainer.model, trainer.optimizer)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+def test_every_type_is_written_as_safetensors_reads_it(kind: torch.dtype, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensors = {"b": torch.arange(6).view(2, 3).to(kind), "a": torch.tensor(1).to(kind), "none": torch.empty((0, 2))}
+    tensors["turned"] = torch.arange(6.0).view(2, 3).t()
+    checkpoint._save(tmp_path / "x", tensors)
+    found = load_file(tmp_path / "x")
+    assert set(found) == set(tensors) and all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
 def test_transformers_loads_the_folder(model: Any, row: Any, tmp_path: Path) -> None:
@@ -109,7 +178,7 @@ def test_damage_is_noticed(name: str, model: Any, row: Any, tmp_path: Path) -> N
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     with pytest.raises(EngineError, match=r"damaged|not the one"):
-        checkpoint.read(Path(saved.path), saved.sha, model, trainer.optimizer)
+        checkpoint.read(Path(saved.path), saved.sha, trainer.model, trainer.optimizer)
     file.unlink()
     with pytest.raises(EngineError, match=r"damaged|gone"):
         checkpoint.verify(Path(saved.path), saved.sha)
@@ -129,8 +198,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import torch
 from sparring.scenarios.errors import StorageFull
 from sparring.training import checkpoint
+from sparring.training.model import Model
 torch.set_num_threads(1)
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+model = Model(AutoModelForCausalLM.from_pretrained(sys.argv[1]))
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 optimizer = torch.optim.AdamW(model.parameters())
 root = Path(sys.argv[2])
