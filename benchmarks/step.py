@@ -12,7 +12,7 @@ both sides train on every token.
 The sides take turns in one process, in blocks of ``--steps`` steps, the order turned round each round; the first step
 of a block is not counted. Ratios are of medians within a round, so that load cancels. CPU time is that of this process
 and its children (the sandbox). Each thread count has a process of its own. A machine with a load above 1.5 per core is
-refused.
+refused unless ``--busy`` says that CPU time alone will be read.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ name: step
 environment: {{kind: code, mode: predict_output}}
 tasks: {{kind: jsonl, path: tasks.jsonl}}
 roles:
-  solver: {{prompt: brief/solver, reward: {{verifier: 1.0, hash: 1.0}}, sampling: {{max_tokens: {length}}}}}
+  solver: {{prompt: {prompt}, reward: {{verifier: 1.0, hash: 1.0}}, sampling: {{max_tokens: {length}}}}}
 graph:
   nodes: {{solve: {{role: solver, samples: {group}}}, verify: {{do: step}}}}
   edges: [solve -> verify]
@@ -65,11 +65,12 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True)
 class Size:
-    """One step's work: ``prompts`` x ``group`` completions of ``length`` tokens."""
+    """One step's work: ``prompts`` x ``group`` completions of ``length`` tokens, after the prompt text ``prompt``."""
 
     prompts: int
     group: int
     length: int
+    prompt: str
 
 
 def hash_of(said: str) -> float:
@@ -99,8 +100,7 @@ class Ours:
     def __init__(self, folder: Path, size: Size, every: int) -> None:
         folder.mkdir()
         (folder / "tasks.jsonl").write_text("\n".join(json.dumps({"program": program}) for program, _ in programs()))
-        fields = {"prompts": size.prompts, "group": size.group, "length": size.length, "every": every, "never": NEVER}
-        (folder / "step.yaml").write_text(SCENARIO.format(**fields))
+        (folder / "step.yaml").write_text(SCENARIO.format(**vars(size), every=every, never=NEVER))
         self.session = sessions.start(load(folder / "step.yaml"), Store(folder / "sparring.db"))
         self.session.engine.stop_ids = frozenset()  # every completion runs to max_tokens
         self.turns = size.prompts * size.group
@@ -122,12 +122,13 @@ class Ours:
         asyncio.run(loop.learn(self.session, watch, lambda: done >= steps))
 
     def prompts(self) -> list[dict[str, str]]:
-        """The same prompts, rendered, as rows for TRL; fails when its tokenizer would read them otherwise."""
+        """The same prompts as rows for TRL; fails when its tokenizer would read them otherwise."""
         policy, role = self.session.policy, self.session.rollout.runtime.roles["solver"]
         rows = []
         for program, printed in programs():
             segment = policy.renderer.open(role.observe(View(Task("code", {"program": program}))))
             assert tuple(policy.tokenizer(segment.text).input_ids) == segment.token_ids
+            self.read = len(segment.token_ids)
             rows.append({"prompt": segment.text, "reference": printed})
         return rows
 
@@ -236,8 +237,8 @@ def cpu_seconds() -> float:
     return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
 
 
-def compare(size: Size, rounds: int, steps: int) -> list[Side]:
-    """Interleave the four sides; the first block of each warms up."""
+def compare(size: Size, rounds: int, steps: int) -> tuple[list[Side], int]:
+    """Interleave the four sides after two steps of each to warm up; also the tokens of a prompt."""
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder) / "ours", size, 1)
         rows = ours.prompts()
@@ -254,7 +255,7 @@ def compare(size: Size, rounds: int, steps: int) -> list[Side]:
                 side.block(steps)
         for side in sides:
             side.runner.close()
-    return sides
+    return sides, ours.read
 
 
 def table(sides: Sequence[Side]) -> list[str]:
@@ -280,10 +281,10 @@ def ratio(theirs: list[list[float]], mine: list[list[float]]) -> str:
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 
-def check_load() -> float:
-    """The load now; ends the program when others are using the machine."""
+def check_load(busy: bool) -> float:
+    """The load now; ends the program when others are using the machine and that was not expected."""
     load_now, limit = os.getloadavg()[0], 1.5 * (os.cpu_count() or 1)
-    if load_now > limit:
+    if load_now > limit and not busy:
         sys.exit(f"the load is {load_now:.1f}, above {limit:.1f}: figures would be about other programs; try later")
     return load_now
 
@@ -294,10 +295,10 @@ def child(asked: argparse.Namespace) -> None:
 
     torch.set_num_threads(asked.threads[0])
     warnings.simplefilter("ignore")
-    size = Size(asked.prompts, asked.group, asked.length)
-    before = check_load()
-    sides = compare(size, asked.rounds, asked.steps)
-    work = f"{size.prompts} prompts x {size.group} completions x {size.length} tokens"
+    size = Size(asked.prompts, asked.group, asked.length, asked.prompt)
+    before = check_load(asked.busy)
+    sides, read = compare(size, asked.rounds, asked.steps)
+    work = f"{size.prompts} prompts of {read} tokens x {size.group} completions of {size.length} tokens"
     print(f"\n{asked.threads[0]} thread(s), {work}, {asked.rounds} x {asked.steps} steps per side", end="")
     print(f", load {before:.1f} before, {os.getloadavg()[0]:.1f} after\n\n" + "\n".join(table(sides)), flush=True)
 
@@ -311,6 +312,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--prompt", default="brief/solver", help="the solver's prompt; full/solver is longer")
+    parser.add_argument("--busy", action="store_true", help="run on a loaded machine; read the CPU columns only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if importlib.util.find_spec("trl") is None:
@@ -321,10 +324,12 @@ def main() -> None:
     print(", ".join(f"{name} {version(name)}" for name in names), f"; Python {platform.python_version()},", end=" ")
     print(f"{os.cpu_count()} cores, {platform.machine()}", flush=True)
     for threads in asked.threads:
-        rest = [f"--{name}={getattr(asked, name)}" for name in ("rounds", "steps", "prompts", "group", "length")]
+        passed = ("rounds", "steps", "prompts", "group", "length", "prompt")
+        rest = [f"--{name}={getattr(asked, name)}" for name in passed]
         limits = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, __file__, "--child", "--threads", str(threads), *rest]
-        subprocess.run(command, check=True, env=os.environ | limits)
+        command = [sys.executable, __file__, "--child", "--threads", str(threads), *rest, *["--busy"] * asked.busy]
+        if code := subprocess.run(command, env=os.environ | limits).returncode:
+            sys.exit(code)
 
 
 if __name__ == "__main__":
