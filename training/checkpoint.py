@@ -79,6 +79,15 @@ def read(folder: Path, sha: str, model: Model, optimizer: Any) -> dict[str, Any]
     return state
 
 
+def read_weights(folder: Path, model: Model) -> None:
+    """Load only the weights in ``folder`` into a model without adapters, after checking every hash."""
+    from safetensors.torch import load_file
+
+    verify(folder, _digest(folder / MANIFEST) if (folder / MANIFEST).is_file() else "")
+    _load(model.module, load_file(folder / WEIGHTS), folder / WEIGHTS)
+    model.module.tie_weights()
+
+
 def weights_sha(model: Model) -> str:
     """SHA-256 of what an engine serves: the bytes of ``model.safetensors``, or of the adapters over a frozen base."""
     total = hashlib.sha256()

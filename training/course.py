@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -100,13 +100,14 @@ class Course:
     def save(self, record: StepRecord, clock: float) -> None:
         """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
         step, settings = record.step, self.scenario.training
-        due = step % settings.checkpoint.every == 0 or step == settings.steps
+        due = step % settings.checkpoint.every == 0 or step == settings.steps or step == self._reference_step(step)
+        sha = self.learner.weights_sha()
         self.figures = {name: value for name, value in record.metrics.items() if not name.endswith("seconds")}
         whole = replace(
             record,
             policy_version=step,
-            weights_sha=self.learner.weights_sha(),
-            checkpoint=self.save_checkpoint(step) if due else None,
+            weights_sha=sha,
+            checkpoint=self.save_checkpoint(step, sha) if due else None,
             state={"trainers": self.plan.states, "figures": self.figures, "controls": self.controls},
             seconds=time.monotonic() - clock,
         )
@@ -126,11 +127,14 @@ class Course:
     def go_on(self, point: ResumePoint) -> None:
         """Stand where ``point`` says: weights, optimiser, trainers' memories, schedules and what was spent."""
         assert point.checkpoint is not None and point.last_step is not None  # the caller asked for a whole step
-        state = self.read_checkpoint(point)
+        state = checkpoint.read(
+            Path(point.checkpoint.path), point.checkpoint.sha, self.learner.whole, self.learner.optimizer
+        )
         self.learner.steps = int(state["optimizer_steps"])
         self.plan.states = point.state.get("trainers", {})
         self.figures, self.controls = point.state.get("figures", {}), point.state.get("controls", {})
         self.last_step = point.last_step
+        self._renew_reference()
         done = queries.steps(self.store, point.run)
         self.spent_s, self.spent_tokens = sum(step.seconds for step in done), sum(step.tokens or 0 for step in done)
         if (sha := self.learner.weights_sha()) != point.weights_sha:
@@ -138,25 +142,32 @@ class Course:
                 f"run {point.run}: the checkpoint's weights hash to {sha[:12]}, the database says otherwise"
             )
 
-    def save_checkpoint(self, step: int) -> CheckpointRow:
-        """Write the checkpoint of ``step``; whole or absent."""
+    def save_checkpoint(self, step: int, sha: str) -> CheckpointRow:
+        """Write the checkpoint of ``step``, whole or absent; ``sha`` is what its weights hash to."""
         state = {"step": step, "optimizer_steps": self.learner.steps}
-        return checkpoint.write(
-            self.folder / f"step-{step:06d}", self.learner.whole, self.policy.tokenizer, self.learner.optimizer, state
-        )
+        learner, tokenizer = self.learner, self.policy.tokenizer
+        return checkpoint.write(self._folder(step), learner.whole, tokenizer, learner.optimizer, state, sha)
 
-    def read_checkpoint(self, point: ResumePoint) -> Mapping[str, Any]:
-        """Load the checkpoint's weights and optimiser; its JSON state."""
-        assert point.checkpoint is not None
-        return checkpoint.read(
-            Path(point.checkpoint.path), point.checkpoint.sha, self.learner.whole, self.learner.optimizer
-        )
+    def _folder(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}"
+
+    def _reference_step(self, step: int) -> int:
+        """The step whose policy is the reference after ``step``; 0 while it is the one the run began with."""
+        every = self.scenario.training.reference.every
+        return step - step % every if every else 0
+
+    def _renew_reference(self) -> None:
+        """Give the reference the policy it was at the point where the run goes on, from that step's checkpoint."""
+        step = self._reference_step(self.last_step)
+        if step and self.learner.reference is not None:
+            checkpoint.read_weights(self._folder(step), self.learner.reference)
 
     def prune_checkpoints(self, newest: int) -> None:
-        """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``."""
+        """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``, and the reference's."""
         written = sorted(str(folder) for folder in self.folder.glob("step-??????"))
-        whole = [path for path in written if path <= str(self.folder / f"step-{newest:06d}")]
-        checkpoint.prune(self.folder, set(whole[-self.scenario.training.checkpoint.keep :]))
+        whole = [path for path in written if path <= str(self._folder(newest))]
+        kept = {*whole[-self.scenario.training.checkpoint.keep :], str(self._folder(self._reference_step(newest)))}
+        checkpoint.prune(self.folder, kept)
 
     def close(self) -> None:
         """Give locks and connections back."""

@@ -5,19 +5,21 @@ Micro-batches, padding, row order and ranks change nothing but speed: every row 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from sparring.scenarios.errors import TrainingStopped
 
-from .batch import Batch, collate, micro_batches
+from .batch import Batch
+from .checkpoint import weights_sha
 from .losses.base import Loss, Tokens
 from .model import Model, Scores
-from .rows import BEHAVIOUR, REFERENCE, START, Row
+from .ranks import current
+from .rows import BEHAVIOUR, PROCESS, REFERENCE, START, TEACHER, Row
 from .shape import shaped
 
 if TYPE_CHECKING:
@@ -55,8 +57,9 @@ class Update:
 class Learner:
     """Owns the gradients, the optimiser and the reference.
 
-    ``losses`` by the name rows carry. ``reference`` scores tokens for KL terms and DPO, ``teachers`` give whole
-    distributions for distillation, by loss.
+    ``losses`` by the name rows carry. ``reference`` scores tokens for KL terms and DPO, and gives whole distributions
+    for distillation. ``model`` is what is trained, ``whole`` what engines and checkpoints read:
+    one and the same, unless this process is one of several ranks and ``model`` lies in shards.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Learner:
         losses: Mapping[str, Loss],
         spec: TrainingSpec,
         reference: Model | None = None,
-        teachers: Mapping[str, Model] | None = None,
     ) -> None:
-        self.model, self.losses, self.spec = model, dict(losses), spec
-        self.reference, self.teachers = reference, dict(teachers or {})
-        self.parameters = model.parameters()
-        self.optimizer = make_optimizer(self.parameters, spec.optimizer)
+        self.ranks = current()
+        self.whole, self.model = model, self.ranks.share(model, keep=True)
+        self.losses, self.spec = dict(losses), spec
+        self.reference = None if reference is None else self.ranks.share(reference)
+        self.parameters = self.model.parameters()
+        inner = make_optimizer(self.parameters, spec.optimizer)
+        self.optimizer = self.ranks.optimizer(inner)
         self.steps = 0
 
     def step(self, rows: Sequence[Row], shapes: Mapping[str, TokenAdvantage] | None = None) -> Update:
@@ -80,12 +85,16 @@ class Learner:
         never applied: it stops the run (``TrainingStopped``) or leaves out the rest of the step, as ``on_bad_step``
         says.
         """
+        with self.ranks.together(self, rows, shapes or {}):
+            return self._step(rows, shapes or {})
+
+    def _step(self, rows: Sequence[Row], shapes: Mapping[str, TokenAdvantage]) -> Update:
         update = Update()
         self.steps += 1
         update.figures |= {"train/lr": self._set_pace(), "train/rows": float(len(rows)), "train/tokens": 0.0}
         if not rows:
             return update
-        update.rows = shaped(self._annotate(rows, shapes or {}), shapes or {})
+        update.rows = shaped(self._annotate(rows, shapes), shapes)
         parts = minibatches(update.rows, self.spec.minibatches)
         try:
             for epoch in range(self.spec.epochs):
@@ -100,17 +109,23 @@ class Learner:
                     f"{update.refused}. Lower training.optimizer.lr, look at the step's rewards with `sparring why`, "
                     "or set training.on_bad_step: skip"
                 ) from error
+        self._renew_reference()
         return update
 
-    def weights_sha(self) -> str:
-        """SHA-256 over every parameter's bytes, in name order."""
+    def _renew_reference(self) -> None:
+        """Every so many steps the reference becomes the policy, weight by weight."""
         import torch
 
-        total = hashlib.sha256()
-        for name, weight in sorted(self.model.module.state_dict().items()):
-            total.update(name.encode())
-            total.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
+        every = self.spec.reference.every
+        if self.reference is None or not every or self.steps % every:
+            return
+        with torch.no_grad():
+            for held, new in zip(self.reference.module.parameters(), self.model.module.parameters(), strict=True):
+                held.copy_(new)
+
+    def weights_sha(self) -> str:
+        """SHA-256 of what the engine serves now (``checkpoint.weights_sha``)."""
+        return weights_sha(self.whole)
 
     def _set_pace(self) -> float:
         warmup = self.spec.optimizer.warmup
@@ -130,36 +145,38 @@ class Learner:
         wanted: defaultdict[frozenset[str], list[int]] = defaultdict(list)
         for at, row in enumerate(rows):
             needs = self._needs(row) | (shapes[row.loss].needs if row.loss in shapes else frozenset())
-            known = needs & {REFERENCE, f"{HEAD}value"}
+            known = needs & {REFERENCE, PROCESS, f"{HEAD}value"}
             if row.loss in shapes or several:
                 known |= {START}
             wanted[frozenset(known)].append(at)
         found = list(rows)
         with torch.no_grad():
             for known, places in wanted.items():
-                if known:
-                    for at, streams in self._known([rows[at] for at in places], known):
+                mine = dict(self._known([rows[at] for at in places], known, shapes)) if known else {}
+                for part in self.ranks.everyone(mine, "an exchange of scores"):
+                    for at, streams in part.items():
                         found[places[at]] = rows[places[at]].having(**streams)
         return found
 
     def _known(
-        self, rows: Sequence[Row], wanted: frozenset[str]
+        self, rows: Sequence[Row], wanted: frozenset[str], shapes: Mapping[str, TokenAdvantage]
     ) -> Iterator[tuple[int, dict[str, list[float]]]]:
         """Streams of each row by its position in ``rows``."""
         place = {id(row): at for at, row in enumerate(rows)}
-        for part in micro_batches(rows, self.spec.micro_batch_tokens):
-            batch = collate(part, self.model.device)
+        for batch, idle in self.ranks.batches(self.model, rows, self.spec.micro_batch_tokens):
             columns: dict[str, Tensor] = {}
             if wanted & {START, f"{HEAD}value"}:
                 heads = ("value",) if f"{HEAD}value" in wanted else ()
                 scores = self.model.score(batch, heads=heads)
                 columns[START] = scores.logprob_N
-                columns |= {"value": scores.heads[name] for name in heads}
+                columns |= scores.heads
             if REFERENCE in wanted:
                 columns[REFERENCE] = self._reference().score(batch).logprob_N
+            if PROCESS in wanted:
+                columns[PROCESS] = self.model.score(_under(batch, shapes[batch.loss])).logprob_N
             counts = batch.counts
-            split = {name: column.split(counts) for name, column in columns.items()}
-            for number, row in enumerate(part):
+            split = {name: column.split(counts) for name, column in columns.items()}  # type: ignore[no-untyped-call]
+            for number, row in enumerate(() if idle else batch.rows):
                 yield place[id(row)], {name: _laid(row, split[name][number].tolist()) for name in split}
 
     def _reference(self) -> Model:
@@ -172,38 +189,63 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         tally = Tally()
         loss = 0.0
-        for part in micro_batches(rows, self.spec.micro_batch_tokens):
-            loss += self._accumulate(collate(part, self.model.device), scale, tally)
-        figures = {"train/loss": loss / scale, "train/grad_norm": self._apply(loss)}
-        return figures | (tally.means() if first else {})
+        for batch, idle in self.ranks.batches(self.model, rows, self.spec.micro_batch_tokens):
+            loss += self._accumulate(batch, scale, tally, idle)
+        loss = sum(self.ranks.everyone(loss))
+        tally = Tally.sum(self.ranks.everyone(tally))
+        if tally.bad:
+            raise BadStep(tally.bad)
+        figures = {"train/loss": loss / scale, "train/grad_norm": self._apply()}
+        return figures | (self._summary(tally.means()) if first else {})
 
-    def _accumulate(self, batch: Batch, scale: float, tally: Tally) -> float:
-        """Add the gradient of these rows; returns their share of the loss."""
+    def _summary(self, means: dict[str, float]) -> dict[str, float]:
+        """The step's means, where a loss makes more of its own (an effective sample size of squares, say)."""
+        for name, loss in self.losses.items():
+            if hasattr(loss, "summary"):
+                own = {key: means.pop(key) for key in list(means) if key.rpartition("/")[0] == name}
+                bare = {key.rpartition("/")[2]: value for key, value in own.items()}
+                means |= {f"{name}/{key}": value for key, value in loss.summary(bare).items()}
+        return means
+
+    def _accumulate(self, batch: Batch, scale: float, tally: Tally, idle: bool) -> float:
+        """Add the gradient of these rows; returns their share of the loss. Idle ones go through the motions."""
         loss_of = self.losses[batch.loss]
         heads = [need.removeprefix(HEAD) for need in sorted(loss_of.needs) if need.startswith(HEAD)]
         scores = self.model.score(
             batch,
             entropy="entropy" in loss_of.needs,
             heads=heads,
-            against=self.teachers.get(batch.loss),
+            against=self._reference() if TEACHER in loss_of.needs else None,
+            divergence=getattr(loss_of, "direction", "forward"),
         )
         tokens = _tokens(batch, scores)
-        loss = loss_of(tokens) * scale
+        loss = loss_of(tokens) * (0.0 if idle else scale)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise BadStep(f"the loss {batch.loss!r} is {value}")
-        loss.backward()  # type: ignore[no-untyped-call]
-        tally.add(batch, tokens, scores.entropy_N, loss_of)
+            tally.bad = tally.bad or f"the loss {batch.loss!r} is {value}{self.ranks.here}"
+            if self.ranks.size == 1:
+                raise BadStep(tally.bad)
+            loss = loss.nan_to_num(0.0, 0.0, 0.0)  # the other ranks are in their backward pass and need this one's
+        self.model.backward(loss)
+        if not idle:
+            tally.add(batch, tokens, scores.entropy_N, loss_of)
         return value
 
-    def _apply(self, loss: float) -> float:
+    def _apply(self) -> float:
         import torch
 
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.max_grad_norm))
+        found: Any = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.max_grad_norm)
+        norm = float(found.full_tensor() if hasattr(found, "full_tensor") else found)  # shards: over all ranks
         if not math.isfinite(norm):
             raise BadStep(f"the gradient norm is {norm}")
         self.optimizer.step()
+        self.model.settle()
         return norm
+
+
+def _under(batch: Batch, estimator: Any) -> Batch:
+    """The batch as the process model of ``estimator`` reads it: with the adapter that learns outcomes."""
+    return replace(batch, rows=tuple(replace(row, adapter=estimator.adapter) for row in batch.rows))
 
 
 def _laid(row: Row, values: Sequence[float]) -> list[float]:
@@ -235,10 +277,21 @@ def _tokens(batch: Batch, scores: Scores) -> Tokens:
 
 @dataclass
 class Tally:
-    """Sums over trained tokens, by figure: what the step reports as means."""
+    """Sums over trained tokens, by figure: what the step reports as means. ``bad`` says what was not finite."""
 
-    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    sums: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
+    counts: defaultdict[str, int] = field(default_factory=partial(defaultdict, int))
+    bad: str = ""
+
+    @classmethod
+    def sum(cls, tallies: Sequence[Tally]) -> Tally:
+        """Those of all ranks together."""
+        total = cls(bad="; ".join(tally.bad for tally in tallies if tally.bad))
+        for tally in tallies:
+            for name, value in tally.sums.items():
+                total.sums[name] += value
+                total.counts[name] += tally.counts[name]
+        return total
 
     def add(self, batch: Batch, tokens: Tokens, entropy_N: Tensor, loss: Loss) -> None:
         """Take in one micro-batch."""
@@ -254,7 +307,7 @@ class Tally:
             for name, column_N in loss.figures(tokens).items():
                 self._count(f"{batch.loss}/{name}", float(column_N.sum()), len(column_N))
             counts = tokens.row_N.bincount().tolist()
-            for row, part in zip(batch.rows, entropy_N.detach().split(counts), strict=True):
+            for row, part in zip(batch.rows, entropy_N.detach().split(counts), strict=True):  # type: ignore[no-untyped-call]
                 self._count(f"entropy/{row.role}", float(part.sum()), len(part))
 
     def means(self) -> dict[str, float]:
