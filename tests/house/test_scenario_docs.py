@@ -1,13 +1,13 @@
-"""docs/scenario.md names every key of the schema and every option of every part, with the default it really has."""
+"""docs/scenario.md names every key of the schema with its real default, docs/parts.md every option of every part."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import part_pages
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -16,10 +16,10 @@ from sparring.scenarios.schema import GraphSpec, Ref, Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "scenario.md").read_text()
-POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
 WRITTEN = {row[0].strip("`"): row[1] for row in ROWS if len(row) == 3 and row[0].startswith("`")}
-OPTIONS = {(row[0], row[1].strip("`")): row[2] for row in ROWS if len(row) == 4 and row[1].startswith("`")}
+
+NAMED = ("roles.NAME.kind", "training.trainers.NAME.kind")
 
 
 def inner(annotation: typing.Any) -> Iterator[tuple[type[BaseModel], str]]:
@@ -41,12 +41,15 @@ def default(field: FieldInfo) -> str:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every dotted key below ``model`` and its default; a key that only holds others has no line of its own."""
+    """Every dotted key below ``model`` and its default; a key that only holds others has no line of its own.
+
+    A trainer's ``kind`` defaults to its name as a role's does, and its options stand beside its own keys.
+    """
     for name, field in model.model_fields.items():
         path = prefix + (field.alias or name)
         below = [(GraphSpec, "")] if path == "graph" else list(inner(field.annotation))
-        if not below:
-            yield path, "NAME" if path == "roles.NAME.kind" else default(field)
+        if not below and path != "training.trainers.NAME.options":
+            yield path, "NAME" if path in NAMED else default(field)
         for model_below, mark in below:
             yield from keys(model_below, f"{path}{mark}.")
 
@@ -55,15 +58,36 @@ def test_every_key_of_the_schema_is_on_the_page_with_its_default() -> None:
     assert dict(keys(Scenario)) == WRITTEN
 
 
-def test_every_option_of_every_part_is_on_the_page_with_its_default() -> None:
-    real = {
-        (f"{kind.replace('_', ' ')} `{name}`", option): default(field)
-        for group, points in POINTS.items()  # not registry.names(): other tests register parts of their own
-        for name in points
-        if (config := getattr(PARTS[kind := group.removeprefix("sparring.")].get(name), "Config", None)) is not None
-        for option, field in config.model_fields.items()
+def test_page_of_parts_is_what_the_code_says() -> None:
+    assert part_pages.PAGE.read_text() == part_pages.page(), "python tools/part_pages.py writes it anew"
+
+
+def test_page_of_parts_has_a_section_for_every_kind_of_part() -> None:
+    assert set(part_pages.KINDS) == set(PARTS)
+    page = part_pages.page()
+    missing = [name for points in part_pages.parts().values() for name in points if f"`{name}`" not in page]
+    assert missing == []
+
+
+def test_every_option_of_every_part_is_explained() -> None:
+    unexplained = {
+        (kind, name): options
+        for kind, named in part_pages.parts().items()
+        for name, part in named.items()
+        if (options := part_pages.unexplained(part))
     }
-    assert real == OPTIONS
+    assert unexplained == {}
+
+
+def test_page_of_parts_explains_nothing_that_a_docstring_does() -> None:
+    assert part_pages.needless() == []
+
+
+def test_preset_of_a_loss_lists_only_what_it_sets_otherwise() -> None:
+    losses = part_pages.parts()["loss"]
+    section = part_pages.described(losses["dapo"], losses, [])
+    assert "`mask: clip`, `high: 0.28`." in section
+    assert "| option |" not in section and "outer_low" not in section
 
 
 def test_every_command_line_override_on_the_page_is_a_key() -> None:
