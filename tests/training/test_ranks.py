@@ -1,0 +1,107 @@
+"""Two ranks are one process: the same weights, figures, refusals and checkpoints, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from sparring.training.batch import Layout
+from sparring.training.ranks import Slot, current, deal
+from sparring.training.rows import Row
+
+DRIVER = Path(__file__).with_name("ranks_driver.py")
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the driver measured."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(folder)],
+        capture_output=True, text=True, check=False, timeout=200, env=os.environ | ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_two_ranks_equal_one_process_after_three_steps(found: Any, kind: str) -> None:
+    assert found[kind]["moved"] > 0.1  # the gradient that is cut to 0.05 is none of rounding
+    assert found[kind]["weights"] < 1e-6
+    assert found[kind]["figures"] < 1e-5
+
+
+def test_16_bit_weights_differ_by_their_last_bit_at_most(found: Any) -> None:
+    assert found["bfloat16"]["weights"] <= 2**-9
+
+
+@pytest.mark.parametrize("first", ["one-first", "two-first"])
+def test_a_checkpoint_goes_on_with_another_number_of_ranks(found: Any, first: str) -> None:
+    for name, tolerance in (("resuming", 1e-6), ("resuming bfloat16", 2**-9)):
+        assert found[name][first]["read as written"]
+        assert found[name][first]["weights"] < tolerance
+
+
+def test_what_one_rank_finds_not_finite_all_refuse(found: Any) -> None:
+    told = found["refusal"]
+    assert told["refused"] == "step 1: the loss 'policy' is nan on rank 1; it was not applied"
+    assert told["kept"] and told["weights"] < 1e-6  # and the step after is the one that a single process takes
+
+
+def test_a_rank_that_is_lost_is_named(found: Any) -> None:
+    assert "rank 1 failed (ZeroDivisionError: a bug in the loss)" in found["losing"]["fails"]
+    for how in ("killed", "sleeps"):
+        assert "rank 1 did not answer (last seen at: micro-batch 1 of " in found["losing"][how]
+    assert "sparring resume" in found["losing"]["sleeps"]
+
+
+def unit(number: int, lengths: Sequence[int], loss: str, adapter: str) -> list[Row]:
+    return [Row("r", [1] * n, [0.0] + [1.0] * (n - 1), {}, unit=number, loss=loss, adapter=adapter) for n in lengths]
+
+
+LENGTHS = some.lists(some.integers(2, 40), min_size=1, max_size=3)
+UNITS = some.lists(some.tuples(LENGTHS, some.sampled_from("ab"), some.sampled_from("xy")), max_size=12)
+
+
+@given(UNITS, some.integers(1, 5), some.sampled_from([1, 30, 1000]), some.sampled_from(["padded", "packed"]))
+def test_rows_are_dealt_once_whole_and_in_turns_that_line_up(
+    units: list[tuple[list[int], str, str]], size: int, tokens: int, layout: Layout
+) -> None:
+    rows = [row for number, drawn in enumerate(units) for row in unit(number, *drawn)]
+    lanes = deal(rows, tokens, layout, size)
+    assert len(lanes) == size and len({len(lane) for lane in lanes}) == 1
+    worked = [[row for slot in lane if not slot.idle for row in slot.rows] for lane in lanes]
+    assert sorted(map(id, rows)) == sorted(id(row) for rank in worked for row in rank)
+    assert all(len({row.unit for row in one} & {row.unit for row in other}) == 0
+               for at, one in enumerate(worked) for other in worked[:at])  # fmt: skip
+    for turn in zip(*lanes, strict=True):
+        assert len({(row.loss, row.adapter) for slot in turn for row in slot.rows}) == 1
+        assert not all(slot.idle for slot in turn)
+
+
+@given(UNITS, some.integers(2, 5))
+def test_no_rank_has_more_than_its_share_and_one_unit(units: list[tuple[list[int], str, str]], size: int) -> None:
+    rows = [row for number, drawn in enumerate(units) for row in unit(number, drawn[0], "policy", "")]
+    load = [sum(_tokens(slot) for slot in lane if not slot.idle) for lane in deal(rows, 50, "padded", size)]
+    largest = max((sum(drawn[0]) for drawn in units), default=0)
+    assert max(load) - min(load) <= largest
+
+
+def _tokens(slot: Slot) -> int:
+    return sum(len(row.token_ids) for row in slot.rows)
+
+
+def test_one_process_touches_nothing_of_fsdp() -> None:
+    program = "import sys, sparring.training.session; sys.exit('torch.distributed.fsdp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, env=os.environ | ENVIRONMENT).returncode == 0
+    assert current().size == 1
