@@ -6,6 +6,7 @@ The base is frozen and is its own reference: the same tensors with the adapters 
 from __future__ import annotations
 
 import difflib
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,18 +34,22 @@ class Adapters:
         self.layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
         self.names = tuple(module.peft_config)
         self._weights = [weight for name, weight in module.named_parameters() if ".lora_" in name]
-        self._on: str | None = ""
-        self.use(DEFAULT)
 
     @classmethod
     def of(cls, module: Any) -> Adapters | None:
         """The adapters of ``module``; ``None`` when it has none."""
         return cls(module) if getattr(module, "peft_config", None) else None
 
+    @property
+    def on(self) -> str | None:
+        """The adapter that is on now, ``None`` when all are off: read off the model, which others may switch too."""
+        first = self.layers[0]
+        return None if first.disable_adapters else str(first.active_adapters[0])
+
     def use(self, name: str | None) -> None:
         """Turn ``name`` on ("" is the policy's own) or, for ``None``, all off. Raises ``EngineError`` when unknown."""
         wanted = DEFAULT if name == "" else name
-        if wanted == self._on:
+        if wanted == self.on:
             return
         if wanted is not None and wanted not in self.names:
             raise EngineError(f"adapter {wanted!r} is unknown; the policy has {', '.join(self.names)}")
@@ -54,7 +59,6 @@ class Adapters:
             layer.enable_adapters(wanted is not None)
         for weight in self._weights:  # PEFT freezes those that are off; all of them stay the optimiser's
             weight.requires_grad_(True)
-        self._on = wanted
 
     def save(self, folder: Path) -> None:
         """Write every adapter as PEFT lays it out: the policy's own in ``folder``, others in folders of their name."""
@@ -116,8 +120,9 @@ def adapt(module: Any, spec: LoraSpec, names: Sequence[str] = ()) -> Adapters:
             task_type="CAUSAL_LM",
             fan_in_fan_out=any(type(module.get_submodule(layer)).__name__ == "Conv1D" for layer in found),
         )
-        with torch.random.fork_rng(devices=[]):  # the global generator is nobody's property
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # the global generator is nobody's property
             torch.manual_seed(zlib.crc32(name.encode()))
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are meant
             module.add_adapter(config, adapter_name=name)
     adapters = Adapters(module)
     adapters.use("")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from sparring.training.rows import Row
 CPU = torch.device("cpu")
 
 
-def make(length: int, unit: int, number: int = 0, **more: str) -> Row:
+def make(length: int, unit: int, number: int = 0, **more: Any) -> Row:
     ids = [(number * 17 + at) % 250 + 1 for at in range(length)]
     share = [0.0] + [0.5 + number] * (length - 1)
     share[length // 2] = 0.0

@@ -16,16 +16,17 @@ from sparring.scenarios.errors import EngineError, StorageFull
 from sparring.scenarios.schema import OptimizerSpec, TrainingSpec
 from sparring.storage.records import CheckpointRow
 from sparring.training import checkpoint
+from sparring.training.learner import Learner
 from sparring.training.losses.presets import Dapo
 from sparring.training.model import Model
 from sparring.training.tiny import build_tokenizer
-from sparring.training.learner import Learner
 
 New = Callable[..., Any]
+LOSSES: dict[str, Any] = {"policy": Dapo()}
 
 
 def trained(model: Any, row: Any, steps: int = 2, kind: str = "adamw") -> Learner:
-    trainer = Learner(Model(model), {"policy": Dapo()}, TrainingSpec(optimizer=OptimizerSpec(kind=kind, lr=0.01)))  # type: ignore[arg-type]
+    trainer = Learner(Model(model), LOSSES, TrainingSpec(optimizer=OptimizerSpec(kind=kind, lr=0.01)))  # type: ignore[arg-type]
     for _ in range(steps):
         trainer.step([row(3, 5, 1.0)])
     return trainer
@@ -51,7 +52,7 @@ def test_training_goes_on_bit_for_bit_after_reading(new_model: New, row: Any, tm
 def test_masters_and_heads_go_on_bit_for_bit(new_model: New, row: Any, tmp_path: Path, dtype: torch.dtype) -> None:
     def learner(seed: int, steps: int) -> Learner:
         model = Model(new_model(seed).to(dtype), heads=["value"])
-        made = Learner(model, {"policy": Dapo()}, TrainingSpec(optimizer=OptimizerSpec(lr=1e-4)))
+        made = Learner(model, LOSSES, TrainingSpec(optimizer=OptimizerSpec(lr=1e-4)))
         for weight in model.heads.parameters():
             torch.nn.init.constant_(weight, float(seed + 1))
         for _ in range(steps):
@@ -87,7 +88,7 @@ def test_another_models_checkpoint_is_refused(model: Any, row: Any, tmp_path: Pa
         checkpoint.read(Path(saved.path), saved.sha, with_head, trainer.optimizer)
     half = Model(model.to(torch.bfloat16))
     half.parameters()
-    fresh = Learner(half, {"policy": Dapo()}, TrainingSpec())
+    fresh = Learner(half, LOSSES, TrainingSpec())
     fresh.step([row(3, 5, 1.0)])
     saved = save(tmp_path / "step-2", fresh)
     with pytest.raises(EngineError, match="master weights"):

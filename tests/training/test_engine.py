@@ -13,6 +13,7 @@ from sparring.envs.types import Finish
 from sparring.scenarios.errors import EngineError
 from sparring.scenarios.schema import Sampling
 from sparring.training.engines.embedded import TransformersEngine
+from sparring.training.engines.generic import Generic
 
 END = 260
 Fresh = Callable[..., torch.Tensor]
@@ -173,16 +174,82 @@ def test_no_requests_are_no_work(engine: Any) -> None:
     assert engine.sample([]) == []
 
 
-def test_a_variant_of_the_block_is_noticed(new_model: Callable[..., Any]) -> None:
+def test_a_variant_of_the_block_is_noticed_and_decoded_by_itself(new_model: Callable[..., Any], fresh: Fresh) -> None:
     model = new_model()
     for layer in model.model.layers:
         layer.mlp.act_fn = torch.nn.ReLU()
-    with pytest.raises(EngineError, match="disagrees with Qwen3ForCausalLM"):
+    engine = with_slots(model, 2)
+    assert "disagrees with Qwen3ForCausalLM" in engine.note and isinstance(engine.decoder, Generic)
+    assert_exact(engine, model, fresh)
+
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 300, "pad_token_id": 299, "bos_token_id": 1, "eos_token_id": END,
+}  # fmt: skip
+OTHERS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "gpt_neox": {},
+    "gemma2": {"head_dim": 8, "sliding_window": 6},
+    "cohere": {},
+    "mixtral": {"num_local_experts": 4},
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "mamba": {"state_size": 4},
+    "rwkv": {},
+}
+
+
+def other_model(family: str) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(family, **SHAPE, **OTHERS[family])
+        model: Any = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(4.0)
+    return model
+
+
+def assert_exact(engine: TransformersEngine, model: Any, fresh: Fresh) -> None:
+    """Log-probs are those of a fresh forward, and neither slots nor company change what is said."""
+    requests = [request(seed, tokens=3 + seed % 6, temperature=0.8) for seed in range(9)]
+    requests += [request(seed, prompt=(1, 2, 3)) for seed in range(3)]
+    told = engine.sample(requests)
+    for asked, done in zip(requests, told, strict=True):
+        drawn_from = fresh(model, asked.prompt_ids + done.token_ids, asked.sampling.temperature)
+        expected = drawn_from[len(asked.prompt_ids) :].gather(1, torch.tensor(done.token_ids)[:, None])[:, 0].tolist()
+        assert done.logprobs == pytest.approx(expected, abs=1e-4)
+        assert len(done.token_ids) <= asked.sampling.max_tokens
+    assert_same(told, [engine.sample([one])[0] for one in requests])
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_any_other_family_is_decoded_by_its_own_forward(family: str, fresh: Fresh) -> None:
+    model = other_model(family)
+    engine = with_slots(model, 4)
+    assert isinstance(engine.decoder, Generic) and family in engine.note and "slower" in engine.note
+    assert_exact(engine, model, fresh)
+
+
+def test_a_model_that_looks_ahead_is_refused(model: Any) -> None:
+    """What it says of a token depends on later ones, so it cannot be sampled from."""
+    for layer in model.model.layers:
+        layer.mlp.act_fn = torch.nn.ReLU()
+    own = model.forward
+
+    def ahead(*args: Any, **more: Any) -> Any:
+        out = own(*args, **more)
+        out.logits = out.logits + out.logits.mean(1, keepdim=True)
+        return out
+
+    model.forward = ahead
+    with pytest.raises(EngineError, match="cannot be decoded"):
         with_slots(model, 2)
 
 
-def test_another_architecture_is_refused() -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    with pytest.raises(EngineError, match="gpt2"):
-        with_slots(GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300)), 2)
+def test_an_adapter_the_policy_does_not_have_is_named(engine: Any) -> None:
+    with pytest.raises(EngineError, match=r"adapter 'critic'.*policy\.lora"):
+        engine.sample([Request((1,), Sampling(), 0, "critic", "critic")])

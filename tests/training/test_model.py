@@ -155,7 +155,8 @@ def test_heads_read_the_state_a_token_was_drawn_from(model: Any) -> None:
     with torch.no_grad():
         for weight in policy.heads.parameters():
             torch.nn.init.normal_(weight)
-        found = score(policy, rows, "packed", heads=["value"]).heads["value"].split([len(row.trained) for row in rows])
+        value_N = score(policy, rows, "packed", heads=["value"]).heads["value"]
+        found = torch.split(value_N, [len(row.trained) for row in rows])
         states = model.model(input_ids=torch.tensor([rows[1].token_ids])).last_hidden_state[0]
         expected = policy.heads["value"](states[torch.tensor(rows[1].trained) - 1])[:, 0]
     assert found[1].numpy() == pytest.approx(expected.numpy(), abs=1e-5)

@@ -106,9 +106,7 @@ class Decoder:
             )
         return float(gap)
 
-    def _blocks(
-        self, ids_ST: Tensor, positions_ST: Tensor, cache: Cache, mask: Tensor | None, longest: int
-    ) -> Tensor:
+    def _blocks(self, ids_ST: Tensor, positions_ST: Tensor, cache: Cache, mask: Tensor | None, longest: int) -> Tensor:
         hidden = F.embedding(ids_ST, self.body.embed_tokens.weight)
         cos, sin = self.body.rotary_emb(hidden, positions_ST)
         cos, sin = cos[:, None], sin[:, None]

@@ -18,9 +18,13 @@ from sparring.envs.types import Finish
 from sparring.scenarios.errors import EngineError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from sparring.training.policy import Policy
+
+    from .decode import Decoder
+    from .generic import Generic
 
 
 class TransformersEngine:
@@ -38,11 +42,11 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(self, model: Any, stop_ids: Sequence[int], config: Config | None = None) -> None:
-        from .decode import Decoder
+        from sparring.training.lora import Adapters
 
         self.config = config or self.Config()
-        self.decoder = Decoder(model)
-        self.decoder.verify(1e-4 if self.decoder.dtype.itemsize == 4 else 0.25)
+        self.adapters = Adapters.of(model)
+        self.decoder, self.note = decoder_for(model)
         self.stop_ids = frozenset(stop_ids)
         self.policy_version = 0
         self.sampled_tokens = 0
@@ -63,14 +67,41 @@ class TransformersEngine:
         if not requests:
             return []
         longest = self._longest(requests)
-        with torch.inference_mode():
-            batch = _Batch(self, requests, longest)
-            while batch.live or batch.waiting:
-                batch.admit()
-                batch.advance()
-        self.sampled_tokens += sum(len(done.token_ids) for done in batch.done.values())
-        return [batch.done[index] for index in range(len(requests))]
+        found: dict[int, Completion] = {}
+        for adapter in dict.fromkeys(request.adapter for request in requests):
+            places = [index for index, request in enumerate(requests) if request.adapter == adapter]
+            self._speak_with(adapter)
+            with torch.inference_mode():
+                done = self._decode([requests[index] for index in places], longest)
+            found |= {places[index]: completion for index, completion in done.items()}
+        self.sampled_tokens += sum(len(done.token_ids) for done in found.values())
+        return [found[index] for index in range(len(requests))]
 
+    def complete(self, token_ids: Sequence[int], logprobs: Sequence[float]) -> Completion:
+        """What a sequence that has ended is handed out as."""
+        finish = Finish.STOP if token_ids[-1] in self.stop_ids else Finish.LENGTH
+        return Completion(tuple(token_ids), tuple(logprobs), finish, self.policy_version, self.name)
+
+    def _decode(self, requests: Sequence[Request], longest: int) -> dict[int, Completion]:
+        from .generic import Generic
+        from .waves import Wave, waves
+
+        if isinstance(self.decoder, Generic):
+            done: dict[int, Completion] = {}
+            for places in waves(requests, self.config.slots):
+                done |= Wave(self, self.decoder, requests, places).run()
+            return done
+        batch = _Batch(self, self.decoder, requests, longest)
+        while batch.live or batch.waiting:
+            batch.admit()
+            batch.advance()
+        return batch.done
+
+    def _speak_with(self, adapter: str) -> None:
+        if self.adapters is not None:
+            self.adapters.use(adapter)
+        elif adapter:
+            raise EngineError(f"adapter {adapter!r} is asked for and the policy has none; set policy.lora")
 
     def _longest(self, requests: Sequence[Request]) -> int:
         """Tokens the longest request may grow to; raises ``EngineError`` for a request that cannot be served."""
@@ -105,20 +136,20 @@ class _Sequence:
 class _Batch:
     """The slots of one ``sample`` call. Row s of every tensor belongs to ``live[s]``; free rows idle at position 0."""
 
-    def __init__(self, engine: TransformersEngine, requests: Sequence[Request], longest: int) -> None:
+    def __init__(self, engine: TransformersEngine, decoder: Decoder, requests: Sequence[Request], longest: int) -> None:
         import torch
 
         from .decode import Cache
 
-        self.engine, self.requests = engine, requests
+        self.engine, self.decoder, self.requests = engine, decoder, requests
         self.waiting = deque(range(len(requests)))
         self.live: dict[int, _Sequence] = {}
         self.done: dict[int, Completion] = {}
-        width, device = min(engine.config.slots, len(requests)), engine.decoder.device
+        width, device = min(engine.config.slots, len(requests)), decoder.device
         budget = max(request.sampling.max_tokens for request in requests)
         self.width = width
         self.free = list(range(width))
-        self.cache = Cache(engine.decoder, width, longest)
+        self.cache = Cache(decoder, width, longest)
         self.last_S = torch.zeros(width, dtype=torch.long, device=device)
         self.position_S = torch.zeros(width, dtype=torch.long, device=device)
         self.drawn_S = torch.zeros(width, dtype=torch.long, device=device)
@@ -134,12 +165,12 @@ class _Batch:
         chosen = [self.waiting.popleft() for _ in range(min(len(self.free), len(self.waiting)))]
         slots, self.free = self.free[: len(chosen)], self.free[len(chosen) :]
         unique = {prompt: row for row, prompt in enumerate(dict.fromkeys(self._prompt(index) for index in chosen))}
-        device = self.engine.decoder.device
+        device = self.decoder.device
         lengths = torch.tensor([len(prompt) for prompt in unique])
         ids = torch.zeros((len(unique), int(lengths.max())), dtype=torch.long)
         for prompt, row in unique.items():
             ids[row, : len(prompt)] = torch.tensor(prompt)
-        logits, fresh = self.engine.decoder.prefill(ids.to(device), lengths.to(device))
+        logits, fresh = self.decoder.prefill(ids.to(device), lengths.to(device))
         row_S = torch.tensor([unique[self._prompt(index)] for index in chosen], device=device)
         slot_S = torch.tensor(slots, device=device)
         self.cache.copy_from(fresh, row_S, slot_S)
@@ -157,9 +188,8 @@ class _Batch:
         for slot, index in zip(slots, chosen, strict=True):
             request = self.requests[index]
             limit = request.sampling.max_tokens
-            own = np.random.Generator(np.random.Philox(request.seed))
             self.live[slot] = _Sequence(index, limit)
-            self.uniform_ST[slot, :limit] = torch.from_numpy(own.random(limit))
+            self.uniform_ST[slot, :limit] = torch.from_numpy(uniforms(request))
             self.temperature_S[slot] = request.sampling.temperature
             self.drawn_S[slot] = 0
 
@@ -168,7 +198,7 @@ class _Batch:
         if not self.live:
             return
         longest = int(self.position_S.max()) + 1
-        logits = self.engine.decoder.step(self.last_S, self.position_S, self.cache, longest)
+        logits = self.decoder.step(self.last_S, self.position_S, self.cache, longest)
         self.position_S += 1
         self._draw(logits, None)
 
@@ -196,14 +226,7 @@ class _Batch:
     def _retire(self, finished: list[int]) -> None:
         for slot in finished:
             sequence = self.live.pop(slot)
-            stopped = sequence.token_ids[-1] in self.engine.stop_ids
-            self.done[sequence.index] = Completion(
-                tuple(sequence.token_ids),
-                tuple(sequence.logprobs),
-                Finish.STOP if stopped else Finish.LENGTH,
-                self.engine.policy_version,
-                self.engine.name,
-            )
+            self.done[sequence.index] = self.engine.complete(sequence.token_ids, sequence.logprobs)
             self.free.append(slot)
         idle = [slot for slot in range(self.width) if slot not in self.live]
         self.position_S[idle] = 0
@@ -221,6 +244,38 @@ class _Batch:
             setattr(self, name, getattr(self, name)[keep])
         self.live = {row: self.live[slot] for row, slot in enumerate(slots)}
         self.width, self.free = len(slots), []
+
+
+def decoder_for(model: Any) -> tuple[Decoder | Generic, str]:
+    """The fastest decoder that agrees with the model on a probe, and what to know of it ("" for the fused one).
+
+    Raises ``EngineError`` when none does.
+    """
+    from .decode import FAMILIES, Decoder
+    from .generic import Generic
+
+    family = model.config.model_type
+    why = f"the fused decoder covers {', '.join(FAMILIES)}"
+    if family in FAMILIES:
+        fused = Decoder(model)
+        try:
+            fused.verify(_tolerance(fused.dtype))
+            return fused, ""
+        except EngineError as error:
+            why = str(error)
+    generic = Generic(model)
+    generic.verify(_tolerance(generic.dtype))
+    how = "with its own cache" if generic.cached else "reading everything again for each token"
+    return generic, f"{family} is decoded by its own forward pass {how}, which is slower: {why}"
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return 1e-4 if dtype.itemsize >= 4 else 0.25
+
+
+def uniforms(request: Request) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Every number in [0, 1) the request will ever draw, from its own generator."""
+    return np.random.Generator(np.random.Philox(request.seed)).random(request.sampling.max_tokens)
 
 
 def choose(logits_SV: Tensor, temperature_S: Tensor, uniform_S: Tensor) -> tuple[Tensor, Tensor]:
