@@ -51,7 +51,7 @@ class TeacherMatching:
         else:
             places = [
                 group.members[at].place
-                for group in groups_of(played, config)
+                for group in groups_of(played, config, shown=config.keep == "demonstrations")
                 for at in choose(group, played.episodes, config)
             ]
         return told(played, dict.fromkeys(places, 1.0), self.losses, MAIN)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from sparring.envs.types import Episode
 from sparring.scenarios.registry import group_stages, make
-from sparring.scenarios.schema import Ref
+from sparring.scenarios.schema import Ref, located
 from sparring.storage.records import AdvantageRow, GroupRow
 
 from ..groups import Group, Member, Place
@@ -19,6 +19,7 @@ from ..losses.aggregate import shares
 from ..losses.supervised import Supervised
 from ..pack import pack
 from ..rows import Row
+from ..stages.base import Offering
 from .base import Made, Played
 from .keeping import Kept, keep, row_of, said
 from .picks import RIGHT, Choice, below, check_names, choose, groups_of, outcome, recorded
@@ -63,7 +64,7 @@ class FineTuning:
         check_names(config, scenario)
         self.config = config
         aggregate: Aggregate = config.aggregate
-        self.stages: Sequence[Any] = [make(group_stages, ref) for ref in config.stages]
+        self.stages: Sequence[Any] = [make(group_stages, located(ref, scenario.base)) for ref in config.stages]
         self.losses: Mapping[str, Loss] = {MAIN: Supervised(Supervised.Config(aggregate=aggregate))}
 
     def make(self, played: Played) -> Made:
@@ -73,7 +74,7 @@ class FineTuning:
         """
         groups: list[GroupRow] = []
         taught: list[AdvantageRow] = []
-        for group in groups_of(played, self.config, self.stages):
+        for group in groups_of(played, self.config, self.stages, self.config.keep == "demonstrations"):
             kept = self.weighed(group, played.episodes)
             groups.append(recorded(len(groups), group, kept, f"none {self.config.keep}"))
             taught += shown(len(groups) - 1, group.role, kept, played.roles[group.role].weight)
@@ -89,7 +90,7 @@ class FineTuning:
         """The episodes with what this trainer's stages add to them before groups are formed."""
         found = list(episodes)
         for stage in self.stages:
-            if hasattr(stage, "offer"):
+            if isinstance(stage, Offering):
                 found = stage.offer(found, renderer)
         return found
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from sparring.envs.types import Episode, Turn
 from sparring.storage.records import AdvantageRow, GroupRow
@@ -32,13 +32,15 @@ class Pairing(Where):
     ``pairs``: best_worst (one per group), closest (the one pair whose texts differ least, SPaR, arXiv 2412.11605), all
     (each of the better with each of the worse, the ``at_most`` with the largest difference per group). ``level``:
     sequence (everything the role said since the two share no turn; they must begin with the same prompt) or step (the
-    turn alone, from the first token that differs; all that was read before must be the same).
+    turn alone, from the first token that differs; all that was read before must be the same). ``demonstrations``: given
+    answers take part too, as the better side of a pair.
     """
 
     pairs: Literal["best_worst", "closest", "all"] = "best_worst"
     level: Level = "sequence"
     gap: float = Field(default=0.0, ge=0)
     at_most: int = Field(default=8, ge=1)
+    demonstrations: Annotated[bool, Strict()] = False
 
 
 class Pair(NamedTuple):
@@ -58,7 +60,10 @@ class Found:
 
 def find(played: Played, pairing: Pairing) -> list[Found]:
     """The pairs of every group of the roles it is for."""
-    return [Found(group, tuple(_of_group(group, played.episodes, pairing))) for group in groups_of(played, pairing)]
+    return [
+        Found(group, tuple(_of_group(group, played.episodes, pairing)))
+        for group in groups_of(played, pairing, shown=pairing.demonstrations)
+    ]
 
 
 def paired(found: Sequence[Found], roles: Mapping[str, RoleSpec], loss: str) -> Made:

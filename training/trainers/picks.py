@@ -74,14 +74,22 @@ def trained_roles(played: Played, where: Where) -> dict[str, RoleSpec]:
     }
 
 
-def groups_of(played: Played, where: Where, stages: Sequence[Stage] = ()) -> list[Group]:
-    """The groups of every role it is for, after ``stages``; turns whose reward is not valued are in none."""
+def groups_of(played: Played, where: Where, stages: Sequence[Stage] = (), shown: bool = False) -> list[Group]:
+    """The groups of every role it is for, after ``stages``; turns whose reward is not valued are in none.
+
+    Demonstrations that another trainer asked for are in none either, unless they are ``shown``.
+    """
     formed = [
-        group
+        group if shown else _sampled(group)
         for role, spec in trained_roles(played, where).items()
         for group in form(played.episodes, role, spec, where.nodes)
     ]
     return apply(stages, formed, played.episodes)
+
+
+def _sampled(group: Group) -> Group:
+    kept = [at for at, member in enumerate(group.members) if member.note != DEMONSTRATION]
+    return group if len(kept) == len(group.members) else group.keeping(kept)
 
 
 def spoken(played: Played, where: Where) -> list[Place]:

@@ -79,7 +79,7 @@ class TextReplay:
 
     def _keep(self, played: Played, kept: list[Kept]) -> None:
         """A reservoir: after n turns each of them is kept with chance ``buffer`` / n."""
-        for group in groups_of(played, self.config):
+        for group in groups_of(played, self.config, shown=self.config.keep == "demonstrations"):
             for at in choose(group, played.episodes, self.config):
                 seen = int(played.state.get("seen", 0)) + 1
                 played.state["seen"] = seen

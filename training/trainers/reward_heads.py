@@ -75,9 +75,7 @@ class ValueModel:
 
     def make(self, played: Played) -> Made:
         """Every token of every valued turn; a role's coefficients add up to its weight."""
-        sampled = set(spoken(played, self.config))
-        members = [member for group in groups_of(played, self.config) for member in group.members]
-        found = {member.place: member.reward for member in members if member.place in sampled}
+        found = {member.place: member.reward for group in groups_of(played, self.config) for member in group.members}
         kept, strange = in_unit(dict(found)) if self.config.form == "logistic" else (found, 0)
         made = labelled(played, kept, self.losses, MAIN, "tokens", RETURN)
         made.figures |= {"not_a_chance": float(strange)} if strange else {}

@@ -199,3 +199,9 @@ def test_tokens_shared_before_the_branch_carry_no_gradient_either_way(
     one, _ = gradient(model, list(whole.make(step).rows), whole.losses["policy"])
     other, _ = gradient(model, list(branch.make(step).rows), branch.losses["policy"])
     assert ((one - other).norm() / one.norm()).item() < 1e-5
+
+
+def test_a_demonstration_is_the_better_side_only_when_asked_for(scenario: World, played: Play, episode: Make) -> None:
+    step = played([episode({"verifier": 0.0}, {"verifier": 1.0, "engine": "demonstration"})])
+    assert sides(part(scenario(), demonstrations=True).make(step)) == [(2, 1)]
+    assert not part(scenario()).make(step).rows
