@@ -142,7 +142,8 @@ def test_preference_loss_equals_trl(form: str, trl: Any, world: Any, sides: Simp
                 Row("solver", tokens, share, {ADVANTAGE: [sign * mark for mark in mask]}, loss="dpo", unit=unit)
             )
     loss = Preference(Preference.Config.model_validate({"form": form, "beta": 0.3}))
-    assert max(sides.gap(sides.stepped(rows, {"dpo": loss}, world), theirs)) <= TOLERANCE
+    largest = max(float(entry.abs().max()) for entry in theirs.gradients.values())  # ipo's is 2
+    assert max(sides.gap(sides.stepped(rows, {"dpo": loss}, world), theirs)) <= TOLERANCE * max(1.0, largest)
 
 
 def test_fine_tuning_loss_equals_trl(trl: Any, world: Any, sides: SimpleNamespace) -> None:
