@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from sparring.envs.types import Episode
 from sparring.scenarios.errors import EngineError, StoreError
+from sparring.scenarios.load import from_resolved
 from sparring.scenarios.schedule import Now
 from sparring.scenarios.schema import Scenario
 from sparring.storage import queries
@@ -24,6 +25,7 @@ from .learner import HEAD, Learner
 from .model import Model
 from .plan import Plan, Planned, with_tokens
 from .policy import Policy, load_policy
+from .ranks import current
 from .rows import REFERENCE, TEACHER
 from .summary import Figures
 
@@ -160,7 +162,9 @@ class Course:
         """Give the reference the policy it was at the point where the run goes on, from that step's checkpoint."""
         step = self._reference_step(self.last_step)
         if step and self.learner.reference is not None:
-            checkpoint.read_weights(self._folder(step), self.learner.reference)
+            self.learner.ranks.load_reference(
+                self.learner, lambda model: checkpoint.read_weights(self._folder(step), model)
+            )
 
     def prune_checkpoints(self, newest: int) -> None:
         """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``, and the reference's."""
@@ -182,11 +186,19 @@ def adapters_of(scenario: Scenario) -> list[str]:
 
 
 def learner_for(policy: Policy, plan: Plan) -> Learner:
-    """The learner with the heads, the reference and the teacher that the plan's losses need."""
+    """The learner with the heads, the reference and the teacher that the plan's losses need; all ranks build it."""
+    current().tell("scenario", scenario=plan.scenario.resolved())
     heads = sorted(need.removeprefix(HEAD) for need in plan.needs if need.startswith(HEAD))
     model = Model(policy.model, heads)
     reference = _reference(model, policy, plan) if plan.needs & {REFERENCE, TEACHER} else None
     return Learner(model, plan.losses, plan.scenario.training, reference)
+
+
+def follower(resolved: Mapping[str, Any]) -> Learner:
+    """The learner of a rank that follows another's words."""
+    scenario = from_resolved(resolved)
+    policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))
+    return learner_for(policy, Plan.of(scenario, policy.renderer))
 
 
 def _reference(model: Model, policy: Policy, plan: Plan) -> Model:

@@ -5,10 +5,11 @@ Every rank has all rows of a step and takes every decision alike; only forward a
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,14 @@ class Alone:
         """A step that nobody else takes part in."""
         return nullcontext()
 
+    def tell(self, word: str, **facts: Any) -> None:
+        """Nobody listens."""
+
+    def load_reference(self, learner: Learner, read: Callable[[Model], None]) -> None:
+        """Have ``read`` fill the reference."""
+        assert learner.reference is not None  # the caller looked
+        read(learner.reference)
+
 
 _current: list[Alone] = [Alone()]
 
@@ -102,7 +111,7 @@ class Ranks(Alone):
         self._rooms: dict[int, Any] = {}
         deadline = timedelta(minutes=minutes)
         self._objects = dist.new_group(backend="gloo", timeout=deadline)
-        self._words = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._words = dist.new_group(backend="gloo", timeout=PATIENCE if rank else deadline)
 
     @classmethod
     def join(cls, minutes: float) -> Ranks:
@@ -186,6 +195,22 @@ class Ranks(Alone):
             word, facts = self._pass_on([None, None])
         return word, facts
 
+    def load_reference(self, learner: Learner, read: Callable[[Model], None]) -> None:
+        """Have ``read`` fill a whole copy on rank 0, and hand it out to everyone's shards of the reference."""
+        twin = copy.copy(learner.whole)
+        twin.module = copy.deepcopy(twin.module)
+        read(twin)
+        self.tell("reference")
+        self.renew_reference(learner, twin)
+
+    def renew_reference(self, learner: Learner, twin: Model | None = None) -> None:
+        """Every rank's part in ``load_reference``; only rank 0 has the ``twin``."""
+        from .shards import hand_out
+
+        assert learner.reference is not None  # a run with a renewed reference has one
+        with self.watched("handing out the reference"):
+            hand_out(learner.reference.module.parameters(), None if twin is None else twin.module.parameters())
+
     def at(self, place: str) -> None:
         """Leave word of where this rank is, for those who may have to wait for it."""
         self._count += 1
@@ -214,14 +239,18 @@ class Ranks(Alone):
             if not is_collective(error):
                 raise
             raise EngineError(self._blame(time.monotonic() - began)) from error
+        except BaseException:  # an interrupt in the middle: the others are elsewhere, and would not hear a word
+            self._broken = True
+            raise
 
     def close(self) -> None:
         """Rank 0 says stop, unless the ranks lost each other; then all part."""
         import torch.distributed as dist
 
         if not self._broken:
-            self.tell("stop")
-        if not self._broken and dist.is_initialized():
+            with suppress(EngineError):
+                self.tell("stop")
+        if not self._broken:
             dist.destroy_process_group()
 
     def _pass_on(self, message: list[Any]) -> list[Any]:
@@ -278,6 +307,8 @@ def follow(ranks: Ranks, build: Callable[[dict[str, Any]], Learner]) -> None:
                 continue  # rank 0 stops for the same reason, and says so
         elif word == "state":
             learner.optimizer.collect()
+        elif word == "reference":
+            ranks.renew_reference(learner)
         elif word == "masters":
             ranks.masters.collect()
         elif word == "weights":

@@ -6,7 +6,7 @@ Gradients are summed over ranks, not averaged: every denominator is in the rows'
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -145,16 +145,19 @@ def gather(model: Model, whole: Model, ranks: Ranks) -> None:
     """
     ranks.at("gathering the weights")
     with torch.no_grad():
-        for shard, full in _pairs(model, whole, ranks.rank):
+        for shard, full in zip(model.weights(), whole.weights(), strict=True):
             found = _whole(shard)
-            if full is not None:
+            if ranks.rank == 0:  # elsewhere the model was sharded where it lay, and nothing is whole
                 full.copy_(found)
 
 
-def _pairs(model: Model, whole: Model, rank: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    mine = model.weights()
-    theirs: Sequence[Tensor | None] = whole.weights() if rank == 0 else [None] * len(mine)
-    return zip(mine, theirs, strict=True)
+def hand_out(shards: Iterable[Tensor], whole: Iterable[Tensor] | None) -> None:
+    """Give every rank its part of the ``whole`` tensors, which only rank 0 has. A collective."""
+    mine = list(shards)
+    theirs = [None] * len(mine) if whole is None else list(whole)
+    with torch.no_grad():
+        for shard, full in zip(mine, theirs, strict=True):
+            _local(shard).copy_(_local(_cut(full, shard)))
 
 
 def _whole(tensor: Tensor) -> Tensor:
@@ -256,8 +259,7 @@ class WholeMasters:
     def hand_out(self, masters: bool, saved: Mapping[str, Tensor] | None = None) -> None:
         """Every rank's part in ``load``; only rank 0 has what was ``saved``."""
         with self.ranks.watched("handing out the weights"), torch.no_grad():
-            for shard, full in _pairs(self.model, self.whole, self.ranks.rank):
-                _local(shard).copy_(_local(_cut(full, shard)))
+            hand_out(self.model.weights(), self.whole.weights() if self.ranks.rank == 0 else None)
             for weight, master in zip(self.model.weights(), self.model.parameters(), strict=True):
                 if weight is not master:
                     _local(master).copy_(_local(weight))

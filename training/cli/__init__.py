@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import sparring
 from sparring.scenarios.errors import SparringError
+from sparring.training.ranks import launched
 
 from . import doctor, measuring, pretraining, running, show, sql, static, studying, why
 
@@ -64,4 +65,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a sign must not end a run
             stream.reconfigure(errors="replace")
-    app()
+    if launched():
+        from .several import take_part
+
+        take_part(app)
+    else:
+        app()
