@@ -7,12 +7,17 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import check_docs
 import part_pages
+import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sparring.scenarios.registry import PARTS
 from sparring.scenarios.schema import GraphSpec, Ref, Scenario
+from sparring.scenarios.yaml_text import parse
+from sparring.training.losses.kl import Kl
+from sparring.training.losses.policy import PolicyGradient
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "scenario.md").read_text()
@@ -94,3 +99,38 @@ def test_every_command_line_override_on_the_page_is_a_key() -> None:
     tops = {key.partition(".")[0] for key in WRITTEN}
     named = re.findall(r"-s '?([a-z]+)[.=]", PAGE.replace("-s key=value", ""))
     assert named and set(named) <= tops
+
+
+def test_table_of_presets_says_what_their_options_are() -> None:
+    losses = part_pages.parts()["loss"]
+    shown = {row[0].strip("`"): row[1:5] for row in rows("## The policy loss")}
+    real = {}
+    for name, part in losses.items():
+        config = part.value.Config()
+        real[name] = [f"`{value}`" for value in (config.mask, config.level, config.denominator, config.aggregate)]
+    assert shown == real
+
+
+def test_table_of_kl_terms_is_what_the_option_takes() -> None:
+    for term, _, written in rows("## KL to the reference"):
+        if written == "refused":
+            with pytest.raises(ValueError, match="no gradient on average"):
+                Kl.model_validate({"coefficient": 0.01, "estimate": "k1"})
+            continue
+        kl = PolicyGradient.Config.model_validate(parse(written.strip("`"), "page").value).kl
+        assert kl is not None and (kl.estimate in term, " ratio" in term, kl.into in term) == (True, kl.ratio, True)
+
+
+def test_page_whose_fragment_does_not_load_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_docs, "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- fragment -->\n```yaml\ntraining: {loss: dapoo, steps: 3}\n```\n")
+    [line] = check_docs.fragments(page)
+    assert line.startswith("page.md:1: ") and "did you mean 'dapo'" in line
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading of docs/training.md, without its two first lines."""
+    page = (ROOT / "docs" / "training.md").read_text().partition(heading)[2].partition("\n## ")[0]
+    lines = [line for line in page.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
