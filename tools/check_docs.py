@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parent))  # also under PYTHONSAFEPATH, which leaves this folder out
+
 import part_pages
 from readme_blocks import blocks
 
