@@ -10,8 +10,9 @@ ones, prompts included. TRL's side is ``GRPOTrainer._compute_loss`` and its back
 
 ``of matmul`` is the share of the rate that one large product of square matrices reaches on this machine in this run.
 Floating-point operations are 6 per weight of the body and token, 6 per weight of the output embedding and trained
-token, and 6 x layers x heads x head size x length^2 for causal attention (half of the square), forward and backward; what is
-computed twice counts once. Sides take turns, the order turned round each round; ratios are of medians within a round.
+token, and 6 x layers x heads x head size x length^2 for causal attention (half of the square), forward and backward;
+what is computed twice counts once. Sides take turns, the order turned round each round; ratios are of medians within a
+round.
 """
 
 from __future__ import annotations

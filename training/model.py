@@ -142,7 +142,8 @@ class Model:
         with attention.packing(batch.bounds is not None), self._recomputing():
             out = body(**batch.inputs())
         states_BTD: Tensor = out.logits if own else out[0]
-        return states_BTD.flatten(0, 1).index_select(0, batch.at_N - 1)
+        state_ND = states_BTD.flatten(0, 1).index_select(0, batch.at_N - 1)
+        return state_ND if own else state_ND.to(self.module.get_output_embeddings().weight.dtype)
 
     @contextmanager
     def _recomputing(self) -> Iterator[None]:

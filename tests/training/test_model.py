@@ -132,6 +132,20 @@ def test_packed_equals_unpacked_to_a_millionth(model: Any) -> None:
     assert float(gap_N.abs().max()) < 1e-6 * 20  # log-probs here reach -20
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("family", "final"), [
+    ("gemma2", Final(1.0, 30.0)), ("cohere", Final(0.25)), ("granite", Final(1 / 3.0)), ("llama", PLAIN),
+])  # fmt: skip
+def test_a_last_word_is_found_where_logits_are_too_small_to_show_it(
+    family: str, final: Final, dtype: torch.dtype
+) -> None:
+    module = make(family)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.mul_(0.05) if weight.dim() > 1 else None
+    assert Model(module.to(dtype)).probe.final == final
+
+
 def test_a_last_word_nobody_knows_leaves_the_models_own_logits(model: Any) -> None:
     """Whatever the model does to its logits, what is trained is what it says."""
     own = model.forward
