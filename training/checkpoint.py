@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,8 +239,9 @@ def _seal(folder: Path, known: Mapping[str, str]) -> str:
     names = {str(file.relative_to(folder)): file for file in files}
     hashes = {name: known.get(name) or _digest(file) for name, file in names.items()}
     manifest.write_text(json.dumps({"files": hashes}, indent=1))
-    for path in (*files, manifest, *{file.parent for file in files}):
-        _sync(path)
+    with ThreadPoolExecutor(8) as pool:  # side by side, the file system takes them into one commit
+        list(pool.map(_sync, (*files, manifest)))
+        list(pool.map(_sync, {file.parent for file in files}))
     return _digest(manifest)
 
 

@@ -162,8 +162,7 @@ def test_a_checkpoint_of_adapters_goes_on_and_peft_loads_it(
     for where, adapter in ((tmp_path / "step-1", ""), (tmp_path / "step-1" / "critic", "critic")):
         base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # PEFT's, about transformers
-        load: Any = PeftModel.from_pretrained
-        loaded = load(base, where, adapter_name=adapter or "default").eval()
+        loaded: Any = PeftModel.from_pretrained(base, where, adapter_name=adapter or "default")
         loaded.set_adapter(adapter or "default")
         ids = torch.tensor([[5, 9, 200, 13, 77, 31]])
         with torch.no_grad():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparring.scenarios.errors import EngineError
+from sparring.training import attention
 from sparring.training.batch import Layout, collate
 from sparring.training.head import PLAIN, Against, Final, Vocabulary, read
 from sparring.training.model import Model, Scores
@@ -144,6 +145,19 @@ def test_a_last_word_is_found_where_logits_are_too_small_to_show_it(
         for weight in module.parameters():
             weight.mul_(0.05) if weight.dim() > 1 else None
     assert Model(module.to(dtype)).probe.final == final
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the variable-length kernel needs a GPU")
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gpt2"])
+def test_packed_rows_go_through_the_kernel_on_a_gpu(family: str) -> None:
+    more = {"head_dim": 16} if family == "qwen3" else {}
+    module = make(family, **more).to("cuda", torch.bfloat16)
+    assert attention.route("cuda", torch.bfloat16) in ("varlen", "flash")
+    model, rows = Model(module), some_rows()
+    assert model.layout == "packed" and model.probe.packed == "bounds"
+    logs = [model.score(collate(rows, model.device, layout)).logprob_N for layout in ("padded", "packed")]
+    assert float((logs[0] - logs[1]).abs().max()) < 0.1
+    assert apart(gradient(module, logs[1].sum()), gradient(module, logs[0].sum())) < 0.05
 
 
 def test_a_last_word_nobody_knows_leaves_the_models_own_logits(model: Any) -> None:
