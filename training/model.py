@@ -87,6 +87,14 @@ class Model:
             self._masters = Masters(self.weights())
         return self._masters
 
+    def notes(self) -> list[str]:
+        """What is known of how this model is read, a sentence each, for people."""
+        dtype = str(next(self.module.parameters()).dtype).removeprefix("torch.")
+        masters = "" if dtype == "float32" else ", trained in float32 copies"
+        how = f" ({attention.route(self.device.type, getattr(torch, dtype))})" if self.layout == "packed" else ""
+        why = [f"{type(self.module).__name__}: {part}" for part in self.probe.why.split("; ") if part]
+        return [f"weights are {dtype}{masters}", f"rows are {self.layout}{how}", *why]
+
     def weights(self) -> list[Tensor]:
         """Everything that is trained as the model holds it, heads included."""
         found = (*self.module.parameters(), *self.heads.parameters())

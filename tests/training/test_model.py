@@ -209,6 +209,13 @@ def test_divergence_is_the_whole_sum_over_the_vocabulary(
     assert apart(gradient(model, found.sum()), gradient(model, expected.sum())) < 1e-5
 
 
+def test_a_model_says_how_it_is_read(model: Any) -> None:
+    assert Model(model).notes() == ["weights are float32", "rows are padded"]
+    assert Model(model, layout="packed").notes()[1] == "rows are packed (rows)"
+    told = Model(make("bloom").to(torch.bfloat16)).notes()
+    assert told[0] == "weights are bfloat16, trained in float32 copies" and "BloomForCausalLM: packed rows" in told[2]
+
+
 def test_another_vocabulary_is_refused(model: Any) -> None:
     with pytest.raises(EngineError, match="272 and 300 tokens cannot be compared"):
         score(Model(model), some_rows(), against=Model(make("llama")))
