@@ -224,6 +224,7 @@ class Ranks(Alone):
         if not is_collective(error):
             line = (str(error).strip() or type(error).__name__).splitlines()[0]
             self._store.set(f"failed/{self.rank}", f"{type(error).__name__}: {line}")
+            self._read(f"failed/{self.rank}")  # a set is only sent; now it is there before this rank's connections end
 
     @contextmanager
     def watched(self, place: str) -> Iterator[None]:

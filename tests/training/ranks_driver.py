@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import torch
 import torch.distributed.fsdp  # once, for every fork
 
 from sparring.scenarios.errors import SparringError
-from sparring.scenarios.schema import OptimizerSpec, ReferenceSpec, TrainingSpec
+from sparring.scenarios.schema import LoraSpec, OptimizerSpec, ReferenceSpec, TrainingSpec
 from sparring.training import checkpoint, ranks, tiny
 from sparring.training.advantages.tokens import Gae
 from sparring.training.learner import Learner
+from sparring.training.lora import adapt
 from sparring.training.losses.distill import Distillation
 from sparring.training.losses.heads import ValueHead
 from sparring.training.losses.kl import Kl
@@ -35,7 +38,7 @@ SHAPE = tiny.SHAPE | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_la
 STEPS = 3
 
 
-def build(kind: str, dtype: str = "float32", renewed: int = 0) -> Learner:
+def build(kind: str, dtype: str = "float32", renewed: int = 0, adapters: bool = False) -> Learner:
     """A policy with a value head, its start as reference (``renewed`` so often), and every setting that matters."""
     tiny.SHAPE = SHAPE
     module: Any = tiny.build_model(0).eval()  # type: ignore[no-untyped-call]
@@ -43,7 +46,10 @@ def build(kind: str, dtype: str = "float32", renewed: int = 0) -> Learner:
         for weight in module.parameters():
             if weight.dim() > 1:
                 weight.mul_(4.0)
-    model = Model(module.to(getattr(torch, dtype)), ["value"])
+    module.to(getattr(torch, dtype))
+    if adapters:
+        adapt(module, LoraSpec(rank=3), ["critic"])
+    model = Model(module, ["value"])
     losses = {
         "policy": Ppo(Ppo.Config(kl=Kl(coefficient=0.1), entropy=0.01)),
         "value": ValueHead(),
@@ -87,8 +93,14 @@ def shapes() -> dict[str, Any]:
     return {"policy": Gae(Gae.Config(whiten=True)), "value": Gae()}
 
 
-def train(learner: Learner, first: int, last: int) -> list[dict[str, float]]:
-    return [learner.step(lesson(step), shapes()).figures for step in range(first, last + 1)]
+def train(learner: Learner, first: int, last: int, adapters: bool = False) -> list[dict[str, float]]:
+    """Some steps' figures. With ``adapters`` every other unit trains one of its own."""
+
+    def adapted(one: Row) -> Row:
+        return replace(one, adapter="critic") if adapters and one.unit % 2 else one
+
+    lessons = [list(map(adapted, lesson(step))) for step in range(first, last + 1)]
+    return [learner.step(rows, shapes()).figures for rows in lessons]
 
 
 def keep(file: Path, learner: Learner, figures: Any) -> None:
@@ -161,15 +173,18 @@ def gap(one: Path, other: Path) -> dict[str, Any]:
     }
 
 
-def equality(root: Path, kind: str, dtype: str = "float32") -> dict[str, Any]:
+def equality(root: Path, kind: str, dtype: str = "float32", adapters: bool = False) -> dict[str, Any]:
     """The same three steps by one process and by two ranks."""
 
-    def steps(file: Path) -> Callable[[Learner], None]:
-        return lambda learner: keep(file, learner, train(learner, 1, STEPS))
+    def make() -> Learner:
+        return build(kind, dtype, 0 if adapters else 2, adapters)
 
-    one, two = root / f"{kind}-{dtype}-one", root / f"{kind}-{dtype}-two"
-    assert forked(lambda: steps(one)(build(kind, dtype, renewed=2))) == [0]
-    assert together(lambda: build(kind, dtype, renewed=2), steps(two)) == [0, 0]
+    def steps(file: Path) -> Callable[[Learner], None]:
+        return lambda learner: keep(file, learner, train(learner, 1, STEPS, adapters))
+
+    one, two = (root / f"{kind}-{dtype}-{adapters}-{name}" for name in ("one", "two"))
+    assert forked(lambda: steps(one)(make())) == [0]
+    assert together(make, steps(two)) == [0, 0]
     return gap(one, two)
 
 
@@ -245,10 +260,10 @@ def losing(root: Path) -> dict[str, str]:
         return 0.0
 
     def sleeps(*_: Any) -> float:
-        time.sleep(4.5)
+        time.sleep(20)
         return 0.0
 
-    def told(act: Callable[..., float]) -> str:
+    def told(act: Callable[..., float]) -> None:
         def second() -> Learner:
             learner = build("sgd")
             learner._accumulate = act  # type: ignore[method-assign]
@@ -258,32 +273,42 @@ def losing(root: Path) -> dict[str, str]:
             try:
                 learner.step(lesson(1))
             except SparringError as error:
-                (root / "told").write_text(str(error))
+                (root / act.__name__).write_text(str(error))
                 raise
 
-        assert together(lambda: build("sgd"), lead, second, minutes=0.05)[0] == 1
-        return (root / "told").read_text()
+        assert together(lambda: build("sgd"), lead, second, minutes=0.2)[0] == 1
 
-    return {act.__name__: told(act) for act in (fails, killed, sleeps)}
+    acts = (fails, killed, sleeps)
+    assert forked(*(partial(told, act) for act in acts)) == [0, 0, 0]
+    return {act.__name__: (root / act.__name__).read_text() for act in acts}
+
+
+def equal(root: Path) -> dict[str, Any]:
+    """Everything that two ranks and one process should come to alike."""
+    found: dict[str, Any] = {}
+    for name, act in {
+        "adamw": lambda: equality(root, "adamw"),
+        "sgd": lambda: equality(root, "sgd"),
+        **({"adapters": lambda: equality(root, "adamw", adapters=True)} if find_spec("peft") else {}),
+        "resuming": lambda: resuming(root, "adamw"),
+        "resuming bfloat16": lambda: resuming(root, "sgd", "bfloat16"),
+        "refusal": lambda: refusal(root),
+    }.items():
+        clock = time.monotonic()
+        found[name] = act()
+        print(name, f"{time.monotonic() - clock:.1f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def main(root: Path) -> None:
     torch.set_num_threads(1)
     build("sgd")  # so that no fork has to import what this imports
-    found: dict[str, Any] = {}
-    for name, act in {
-        "adamw": lambda: equality(root, "adamw"),
-        "sgd": lambda: equality(root, "sgd"),
-        "bfloat16": lambda: equality(root, "sgd", "bfloat16"),
-        "resuming": lambda: resuming(root, "adamw"),
-        "resuming bfloat16": lambda: resuming(root, "sgd", "bfloat16"),
-        "refusal": lambda: refusal(root),
-        "losing": lambda: losing(root),
-    }.items():
-        clock = time.monotonic()
-        found[name] = act()
-        print(name, f"{time.monotonic() - clock:.1f} s", file=sys.stderr, flush=True)
-    print(json.dumps(found))
+
+    def kept(act: Callable[[Path], dict[str, Any]]) -> None:
+        (root / f"{act.__name__}.json").write_text(json.dumps(act(root)))
+
+    assert forked(partial(kept, equal), partial(kept, losing)) == [0, 0]  # side by side: losing is mostly waiting
+    print(json.dumps({name: json.loads((root / f"{name}.json").read_text()) for name in ("equal", "losing")}))
 
 
 if __name__ == "__main__":
