@@ -1,6 +1,6 @@
 """Trains small policies as one process and as two ranks over gloo, in forks of one process; prints what came out.
 
-Called by ``test_ranks.py`` in a process of its own: ``python ranks_driver.py FOLDER``.
+Called by ``test_ranks.py`` in a process of its own: ``python ranks_driver.py FOLDER equal losing halved``.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def equality(root: Path, kind: str, dtype: str = "float32", adapters: bool = Fal
     """The same three steps by one process and by two ranks."""
 
     def make() -> Learner:
-        return build(kind, dtype, 0 if adapters else 2, adapters)
+        return build(kind, dtype, 2 if kind == "sgd" else 0, adapters)
 
     def steps(file: Path) -> Callable[[Learner], None]:
         return lambda learner: keep(file, learner, train(learner, 1, STEPS, adapters))
@@ -260,7 +260,7 @@ def losing(root: Path) -> dict[str, str]:
         return 0.0
 
     def sleeps(*_: Any) -> float:
-        time.sleep(20)
+        time.sleep(11)
         return 0.0
 
     def told(act: Callable[..., float]) -> None:
@@ -276,7 +276,7 @@ def losing(root: Path) -> dict[str, str]:
                 (root / act.__name__).write_text(str(error))
                 raise
 
-        assert together(lambda: build("sgd"), lead, second, minutes=0.2)[0] == 1
+        assert together(lambda: build("sgd"), lead, second, minutes=0.12)[0] == 1
 
     acts = (fails, killed, sleeps)
     assert forked(*(partial(told, act) for act in acts)) == [0, 0, 0]
@@ -291,7 +291,6 @@ def equal(root: Path) -> dict[str, Any]:
         "sgd": lambda: equality(root, "sgd"),
         **({"adapters": lambda: equality(root, "adamw", adapters=True)} if find_spec("peft") else {}),
         "resuming": lambda: resuming(root, "adamw"),
-        "resuming bfloat16": lambda: resuming(root, "sgd", "bfloat16"),
         "refusal": lambda: refusal(root),
     }.items():
         clock = time.monotonic()
@@ -300,16 +299,22 @@ def equal(root: Path) -> dict[str, Any]:
     return found
 
 
-def main(root: Path) -> None:
+def halved(root: Path) -> dict[str, Any]:
+    """Checkpoints with 16-bit weights and their masters."""
+    return {"resuming": resuming(root, "sgd", "bfloat16")}
+
+
+def main(root: Path, *names: str) -> None:
     torch.set_num_threads(1)
-    build("sgd")  # so that no fork has to import what this imports
+    build("sgd", adapters=find_spec("peft") is not None)  # so that no fork has to import what this imports
 
     def kept(act: Callable[[Path], dict[str, Any]]) -> None:
         (root / f"{act.__name__}.json").write_text(json.dumps(act(root)))
 
-    assert forked(partial(kept, equal), partial(kept, losing)) == [0, 0]  # side by side: losing is mostly waiting
-    print(json.dumps({name: json.loads((root / f"{name}.json").read_text()) for name in ("equal", "losing")}))
+    acts = {act.__name__: act for act in (equal, losing, halved)}
+    assert set(forked(*(partial(kept, acts[name]) for name in names))) == {0}  # side by side: losing is mostly waiting
+    print(json.dumps({name: json.loads((root / f"{name}.json").read_text()) for name in names}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
