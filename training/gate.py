@@ -9,13 +9,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sparring.agents.engine import Completion, Engine, Request
 
 T = TypeVar("T")
-SETTLE = 32  # turns of the event loop without a new request after which nothing else can move
+SETTLE = 32  # turns of the event loop after which parallel nodes of one episode have all asked
+PATIENCE = 1000  # turns after which waiting for an episode that is busy elsewhere is no longer a spin
+_episode: ContextVar[int | None] = ContextVar("episode", default=None)  # which episode of the play a call is made in
+
+
+class _Asked(NamedTuple):
+    engine: Engine
+    requests: Sequence[Request]
+    answer: asyncio.Future[Any]
+    episode: int | None
+
+
+class _Working(NamedTuple):
+    inner: asyncio.Future[Any]
+    outer: asyncio.Future[Any]
+    episode: int | None
+
+
+Call = TypeVar("Call", _Asked, _Working)
 
 
 @dataclass
@@ -24,8 +43,9 @@ class Gate:
 
     workers: int = 2
     deterministic: bool = True
-    _asked: list[tuple[Engine, Sequence[Request], asyncio.Future[Any]]] = field(default_factory=list)
-    _working: list[tuple[asyncio.Future[Any], asyncio.Future[Any]]] = field(default_factory=list)
+    _asked: list[_Asked] = field(default_factory=list)
+    _working: list[_Working] = field(default_factory=list)
+    _live: list[asyncio.Future[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="environment")
@@ -34,7 +54,8 @@ class Gate:
     async def play(self, episodes: Sequence[Callable[[], Any]]) -> list[Any]:
         """Await all episodes (coroutine functions), in order of the list."""
         self._asked, self._working, self._rung = [], [], asyncio.Event()
-        tasks = [asyncio.ensure_future(episode()) for episode in episodes]
+        tasks = [asyncio.ensure_future(_numbered(number, episode)) for number, episode in enumerate(episodes)]
+        self._live = tasks
         keeper = asyncio.ensure_future(self._keep())
         try:
             together: asyncio.Future[list[Any]] = asyncio.gather(*tasks)
@@ -55,7 +76,7 @@ class Gate:
         if not self.deterministic:
             return await inner
         outer: asyncio.Future[T] = loop.create_future()
-        self._working.append((inner, outer))
+        self._working.append(_Working(inner, outer, _episode.get()))
         self._rung.set()
         return await outer
 
@@ -69,7 +90,7 @@ class Gate:
 
     async def _ask(self, engine: Engine, requests: Sequence[Request]) -> list[Completion]:
         answer: asyncio.Future[list[Completion]] = asyncio.get_running_loop().create_future()
-        self._asked.append((engine, requests, answer))
+        self._asked.append(_Asked(engine, requests, answer, _episode.get()))
         self._rung.set()
         return await answer
 
@@ -86,23 +107,41 @@ class Gate:
         if not (self._asked or self._working):
             self._rung.clear()
             await self._rung.wait()
-        quiet, seen = 0, (0, 0)
+        quiet, seen, turns = 0, (0, 0), 0
         while quiet < SETTLE:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0 if turns < PATIENCE else 0.001)
+            turns += 1
             now = (len(self._asked), len(self._working))
-            quiet, seen = (quiet + 1, seen) if now == seen else (0, now)
+            quiet, seen = (quiet + 1, seen) if now == seen and not self._moving() else (0, now)
+
+    def _moving(self) -> bool:
+        """Whether an episode is between calls: the graph may be on its way through a thread, however long that takes.
+
+        Only who waits here is known to be still. Counting turns of the loop alone would make batches depend on how
+        busy the machine is.
+        """
+        if not self.deterministic:
+            return False
+        here = {call.episode for call in self._asked} | {call.episode for call in self._working}
+        return any(not task.done() and number not in here for number, task in enumerate(self._live))
+
+    def _sorted(self, calls: list[Call]) -> list[Call]:
+        """By episode: which of two threads was faster must not decide the order in a batch."""
+        if not self.deterministic:
+            return calls
+        return sorted(calls, key=lambda call: -1 if call.episode is None else call.episode)
 
     async def _release_work(self) -> None:
-        jobs, self._working = self._working, []
-        await asyncio.wait([inner for inner, _ in jobs])
-        for inner, outer in jobs:
-            error = inner.exception()
-            _answer(outer, None if error else inner.result(), error)
+        jobs, self._working = self._sorted(self._working), []
+        await asyncio.wait([job.inner for job in jobs])
+        for job in jobs:
+            error = job.inner.exception()
+            _answer(job.outer, None if error else job.inner.result(), error)
 
     async def _release_answers(self) -> None:
-        asked, self._asked = self._asked, []
-        for engine in dict.fromkeys(engine for engine, _, _ in asked):
-            mine = [(requests, answer) for asker, requests, answer in asked if asker is engine]
+        asked, self._asked = self._sorted(self._asked), []
+        for engine in dict.fromkeys(call.engine for call in asked):
+            mine = [(call.requests, call.answer) for call in asked if call.engine is engine]
             try:
                 done = await engine.generate([request for requests, _ in mine for request in requests])
             except Exception as error:  # the border: every waiting episode records it and ends as broken
@@ -112,6 +151,11 @@ class Gate:
             for requests, answer in mine:
                 _answer(answer, done[: len(requests)])
                 done = done[len(requests) :]
+
+
+async def _numbered(number: int, episode: Callable[[], Any]) -> Any:
+    _episode.set(number)
+    return await episode()
 
 
 def _answer(waiting: asyncio.Future[Any], value: Any, error: BaseException | None = None) -> None:

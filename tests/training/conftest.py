@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,16 @@ import pytest
 import torch
 
 from sparring.envs.types import Ending, Episode, Score, Segment, Turn
+from sparring.scenarios.load import load
+from sparring.storage.queries import run_hash, select_rows
+from sparring.storage.store import Store
 from sparring.training import tiny
+from sparring.training.course import Told
 from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.render import ChatRenderer
+from sparring.training.loop import learn
 from sparring.training.rows import Row
+from sparring.training.session import Session, start
 
 UNITS = itertools.count()
 SMALL = tiny.SHAPE | {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32}
@@ -136,3 +143,97 @@ def make_episode(
 def episode() -> Callable[..., Episode]:
     """``episode(turns, rewards, index, pick)``: a hand-made tree."""
     return make_episode
+
+
+ECHO = """
+name: echo
+seed: 5
+policy: {{model: {folder}, dtype: float32}}
+engine: {{kind: transformers, slots: 16}}
+environment: echo
+load: [{parts}]
+roles:
+  solver: {{kind: plain, prompt: say.md, reward: {{verifier: 1.0, brevity: 1.0}}, sampling: {{max_tokens: 6}}}}
+  critic: {{kind: critic, prompt: judge.md, reward: [brevity], sampling: {{max_tokens: 5}}}}
+graph:
+  nodes:
+    solve: {{role: solver, samples: 3}}
+    verify: {{do: step}}
+    critique: {{role: critic, samples: 2, pick: all, at_most: 2}}
+    revise: {{role: solver}}
+  edges: [solve -> verify, verify -> critique, critique -> revise]
+curriculum: {{kind: sec, arms: {{length: [1, 2]}}}}
+rollout: {{episodes: 3, picks: 2}}
+training: {{steps: 3, optimizer: {{lr: 1.0e-3}}}}
+evaluation: {{every: 2, tasks: 3, metrics: [accuracy, "pass@2"]}}
+"""
+PARTS = '''
+from sparring.envs.types import Score
+from sparring.scenarios.registry import rewards
+
+@rewards("brevity")
+def brevity(episode, turn, context):
+    """Less said, more earned."""
+    return Score.valued("brevity", -len(turn.token_ids) / 10, "test")
+
+@rewards("broken")
+def broken(episode, turn, context):
+    """Never works."""
+    return Score.invalid("broken", "test", "out of order")
+
+@rewards("moody")
+def moody(episode, turn, context):
+    """Fails on every other turn."""
+    return Score.valued("moody", turn.token_ids[0] / 100 if turn.index % 2 else 1 / 0, "test")
+'''
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's file of rewards; one for all tests, since a name can be taken once."""
+    file = tmp_path_factory.mktemp("parts") / "parts.py"
+    file.write_text(PARTS)
+    return file
+
+
+@pytest.fixture
+def scenario(folder: Path, parts: Path, tmp_path: Path) -> Path:
+    (tmp_path / "say.md").write_text("Say {{ text }}")
+    (tmp_path / "judge.md").write_text("{{ text }} {{ last }}?")
+    file = tmp_path / "echo.yaml"
+    file.write_text(ECHO.format(folder=folder, parts=parts))
+    return file
+
+
+class Ran:
+    """A finished run: how it ended, its hash, its weights, and its rows."""
+
+    def __init__(self, session: Session, **more: Any) -> None:
+        self.told: list[Told] = []
+        self.status = asyncio.run(learn(session, self.told.append, **more))
+        session.store.finish_run(session.run, self.status)
+        self.hash, self.weights = run_hash(session.store, session.run), session.learner.weights_sha()
+        self.path = session.store.path
+        session.close()
+
+    def rows(self, query: str) -> list[Any]:
+        assert self.path is not None
+        with Store(self.path) as store:
+            return list(select_rows(store, query).rows)
+
+
+@pytest.fixture
+def run(scenario: Path, tmp_path: Path) -> Callable[..., Ran]:
+    """``run(name, *overrides)``: a whole run in a database of its own."""
+
+    def whole(name: str, *overrides: str, **more: Any) -> Ran:
+        (tmp_path / name).mkdir()
+        return Ran(start(load(scenario, overrides), Store(tmp_path / name / "sparring.db")), **more)
+
+    return whole
+
+
+@pytest.fixture
+def ran() -> type[Ran]:
+    """``ran(session)``: that run, finished."""
+    return Ran

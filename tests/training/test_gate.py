@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -149,3 +150,21 @@ def test_two_engines_are_asked_separately(gate: Gate) -> None:
     pairs = [(gate.engine(left), 1), (gate.engine(right), 2), (gate.engine(left), 3)]
     assert asyncio.run(gate.play([lambda p=p: one(*p) for p in pairs])) == [1, 2, 3]  # type: ignore[misc]
     assert (left.batches, right.batches) == ([[1, 3]], [[2]])
+
+
+def test_batches_do_not_depend_on_how_long_a_graph_takes_between_calls() -> None:
+    """LangGraph walks its edges through threads: on a busy machine that takes many turns of the event loop."""
+    found = []
+    for delays in ((0.0, 0.0, 0.0), (0.03, 0.0, 0.01)):
+        gate, engine = Gate(), Counting()
+        speak = gate.engine(engine)
+
+        async def episode(number: int, delays: Sequence[float] = delays, speak: Any = speak) -> None:
+            for turn in range(3):
+                await asyncio.to_thread(time.sleep, delays[number])
+                await speak.generate([ask(10 * turn + number)])
+
+        asyncio.run(gate.play([partial(episode, number) for number in range(3)]))
+        gate.close()
+        found.append(engine.batches)
+    assert found == [[[0, 1, 2], [10, 11, 12], [20, 21, 22]]] * 2

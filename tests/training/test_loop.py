@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -13,97 +12,11 @@ from typing import Any
 
 import pytest
 
-from sparring.scenarios.load import from_resolved, load
-from sparring.storage.queries import run_hash, select_rows
+from sparring.scenarios.load import from_resolved
 from sparring.storage.store import Store
-from sparring.training.course import Told
-from sparring.training.loop import learn
-from sparring.training.session import Session, resume, start
+from sparring.training.session import resume
 
-SCENARIO = """
-name: echo
-seed: 5
-policy: {{model: {folder}, dtype: float32}}
-engine: {{kind: transformers, slots: 16}}
-environment: echo
-load: [{parts}]
-roles:
-  solver: {{kind: plain, prompt: say.md, reward: {{verifier: 1.0, brevity: 1.0}}, sampling: {{max_tokens: 6}}}}
-  critic: {{kind: critic, prompt: judge.md, reward: [brevity], sampling: {{max_tokens: 5}}}}
-graph:
-  nodes:
-    solve: {{role: solver, samples: 3}}
-    verify: {{do: step}}
-    critique: {{role: critic, samples: 2, pick: all, at_most: 2}}
-    revise: {{role: solver}}
-  edges: [solve -> verify, verify -> critique, critique -> revise]
-curriculum: {{kind: sec, arms: {{length: [1, 2]}}}}
-rollout: {{episodes: 3, picks: 2}}
-training: {{steps: 3, optimizer: {{lr: 1.0e-3}}}}
-evaluation: {{every: 2, tasks: 3, metrics: [accuracy, "pass@2"]}}
-"""
-PARTS = '''
-from sparring.envs.types import Score
-from sparring.scenarios.registry import rewards
-
-@rewards("brevity")
-def brevity(episode, turn, context):
-    """Less said, more earned."""
-    return Score.valued("brevity", -len(turn.token_ids) / 10, "test")
-
-@rewards("moody")
-def moody(episode, turn, context):
-    """Fails on every other turn."""
-    return Score.valued("moody", turn.token_ids[0] / 100 if turn.index % 2 else 1 / 0, "test")
-'''
-
-
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's file of rewards; one for all tests, since a name can be taken once."""
-    file = tmp_path_factory.mktemp("parts") / "parts.py"
-    file.write_text(PARTS)
-    return file
-
-
-@pytest.fixture
-def scenario(folder: Path, parts: Path, tmp_path: Path) -> Path:
-    (tmp_path / "say.md").write_text("Say {{ text }}")
-    (tmp_path / "judge.md").write_text("{{ text }} {{ last }}?")
-    file = tmp_path / "echo.yaml"
-    file.write_text(SCENARIO.format(folder=folder, parts=parts))
-    return file
-
-
-Run = Callable[..., "Ran"]
-
-
-class Ran:
-    """A finished run: how it ended, its hash, its weights, and its rows."""
-
-    def __init__(self, session: Session, **more: Any) -> None:
-        self.told: list[Told] = []
-        self.status = asyncio.run(learn(session, self.told.append, **more))
-        session.store.finish_run(session.run, self.status)
-        self.hash, self.weights = run_hash(session.store, session.run), session.learner.weights_sha()
-        self.path = session.store.path
-        session.close()
-
-    def rows(self, query: str) -> list[Any]:
-        assert self.path is not None
-        with Store(self.path) as store:
-            return list(select_rows(store, query).rows)
-
-
-@pytest.fixture
-def run(scenario: Path, tmp_path: Path) -> Run:
-    """``run(name, *overrides)``: a whole run in a database of its own."""
-
-    def ran(name: str, *overrides: str, **more: Any) -> Ran:
-        (tmp_path / name).mkdir()
-        return Ran(start(load(scenario, overrides), Store(tmp_path / name / "sparring.db")), **more)
-
-    return ran
+Run = Callable[..., Any]
 
 
 def test_one_seed_gives_one_run_and_another_gives_another(run: Run) -> None:
@@ -133,14 +46,14 @@ def test_a_killed_run_ends_like_an_unbroken_one(scenario: Path, tmp_path: Path) 
     assert {name: one for name, one in found.items() if one != found["unbroken"]} == {}
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(run: Run, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_end(run: Run, ran: Any, tmp_path: Path) -> None:
     whole = run("whole")
     told: list[bool] = []
     halted = run("halted", stop=lambda: told.append(True) or len(told) > 1)  # type: ignore[func-returns-value]
     assert halted.status == "stopped" and len(halted.told) < 4
     store = Store(tmp_path / "halted" / "sparring.db")
     point = store.resume_point("r1")
-    rest = Ran(resume(from_resolved(point.scenario), store, point))
+    rest = ran(resume(from_resolved(point.scenario), store, point))
     assert (rest.status, rest.hash, rest.weights) == ("done", whole.hash, whole.weights)
 
 
