@@ -102,7 +102,8 @@ class Course:
     def save(self, record: StepRecord, clock: float) -> None:
         """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
         step, settings = record.step, self.scenario.training
-        due = step % settings.checkpoint.every == 0 or step == settings.steps or step == self._reference_step(step)
+        renewed = step > 0 and step == self._reference_step(step)
+        due = step % settings.checkpoint.every == 0 or step == settings.steps or renewed
         sha = self.learner.weights_sha()
         self.figures = {name: value for name, value in record.metrics.items() if not name.endswith("seconds")}
         whole = replace(
@@ -170,7 +171,9 @@ class Course:
         """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``, and the reference's."""
         written = sorted(str(folder) for folder in self.folder.glob("step-??????"))
         whole = [path for path in written if path <= str(self._folder(newest))]
-        kept = {*whole[-self.scenario.training.checkpoint.keep :], str(self._folder(self._reference_step(newest)))}
+        kept = set(whole[-self.scenario.training.checkpoint.keep :])
+        if step := self._reference_step(newest):
+            kept.add(str(self._folder(step)))
         checkpoint.prune(self.folder, kept)
 
     def close(self) -> None:

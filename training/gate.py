@@ -55,7 +55,7 @@ class Gate:
         """Await all episodes (coroutine functions), in order of the list."""
         self._asked, self._working, self._rung = [], [], asyncio.Event()
         tasks = [asyncio.ensure_future(_numbered(number, episode)) for number, episode in enumerate(episodes)]
-        self._live = tasks
+        self._live = list(tasks)
         keeper = asyncio.ensure_future(self._keep())
         try:
             together: asyncio.Future[list[Any]] = asyncio.gather(*tasks)

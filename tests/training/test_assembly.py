@@ -172,4 +172,4 @@ def test_a_shared_beginning_is_trained_in_one_of_its_conversations() -> None:
 
 def test_a_token_sampled_after_nothing_cannot_be_trained() -> None:
     with pytest.raises(ValueError, match="sampled after nothing"):
-        pack([conversation(spoken(0, (), (10, 11)))], pulled(1.0), SOLVER, LOSSES).rows
+        pack([conversation(spoken(0, (), (10, 11)))], pulled(1.0), SOLVER, LOSSES)

@@ -55,7 +55,7 @@ def test_a_run_with_heads_schedules_and_several_trainers_resumes_to_the_same_end
     more = (
         f"training.trainers={ALL}", "training.steps=4", "training.minibatches=2",
         "training.optimizer.lr={linear: {from: 1.0e-3, to: 1.0e-4}}",
-        "roles.solver.weight={controller: {metric: entropy/solver, target: 1.0, gain: 0.1, from: 1, low: 0.5, high: 2}}",
+        "roles.solver.weight={controller: {metric: entropy/solver, target: 1, gain: 0.1, from: 1, low: 0.5, high: 2}}",
     )  # fmt: skip
     whole = run("whole", *more)
     told: list[bool] = []

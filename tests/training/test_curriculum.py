@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparring.training.advantages.group import Grpo
-from sparring.training.groups import Group, Member, Place
 from sparring.training.curriculum import RandomArms, SelfEvolving, Value, arms
+from sparring.training.groups import Group, Member, Place
 
 DEPTHS: dict[str, tuple[Value, ...]] = {"depth": (1, 2, 3)}
 EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"

@@ -71,7 +71,8 @@ def test_a_step_equals_the_formula_written_plainly(model: Any, rows: list[Row]) 
         logits = model(input_ids=torch.tensor([one.token_ids])).logits[0, :-1] / one.temperature
         logprob_T = logits.log_softmax(-1).gather(1, torch.tensor(one.token_ids)[1:, None])[:, 0]
         ratio_T = (logprob_T - logprob_T.detach()).exp()
-        total = total - (torch.tensor(one.coefficient_T)[1:] * torch.tensor(one.streams["advantage"])[1:] * ratio_T).sum()
+        pull_T = torch.tensor(one.coefficient_T)[1:] * torch.tensor(one.streams["advantage"])[1:]
+        total = total - (pull_T * ratio_T).sum()
     model.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
@@ -150,7 +151,8 @@ def test_entropy_is_per_role_and_of_the_first_epoch(model: Any, rows: list[Row])
     once = gradient(model, rows, micro_batch_tokens=1)[1]
     twice = gradient(model, rows, micro_batch_tokens=1, epochs=3)[1]
     assert set(entropies(once)) == {"entropy/solver", "entropy/critic"}
-    assert entropies(twice) == pytest.approx(entropies(once)) and twice.figures["train/tokens"] == once.figures["train/tokens"]
+    assert entropies(twice) == pytest.approx(entropies(once))
+    assert twice.figures["train/tokens"] == once.figures["train/tokens"]
 
 
 def test_epochs_repeat_the_update(model: Any, rows: list[Row]) -> None:

@@ -38,7 +38,7 @@ CONTROL = {
     for one in RENDERERS.values()
 }
 each = pytest.mark.parametrize("name", RENDERERS)
-plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="|"), max_size=20)  # no special token
 hostile = st.lists(
     st.sampled_from([*SPECIALS, "<|im_end|>", "<|im_start|>", "<|", "|>", "end", "\n", "\0", "\ud800", MARK, "␂", "é"])
     | st.text(max_size=3)

@@ -25,7 +25,6 @@ from ..groups import DEMONSTRATION, Group, Member, Place
 from .base import RIGHT_AT, GroupStage, StageOptions, thinned
 from .substitutes import scored
 
-
 UNKNOWN = float("nan")
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
