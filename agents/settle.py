@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,7 +17,8 @@ from .role import Role
 def settle(episode: Episode, roles: Mapping[str, Role], environment: Environment) -> Episode:
     """A copy of ``episode`` with all rewards. All are computed from the episode as played, so their order is nothing.
 
-    A reward that fails is an invalid score with the error as its note. A broken episode comes back as it is.
+    A reward that fails is an invalid score with the error as its note, and so is one that is no finite number, wherever
+    it came from. A broken episode comes back as it is.
     """
     if episode.ending is Ending.BROKE:
         return episode
@@ -26,7 +28,9 @@ def settle(episode: Episode, roles: Mapping[str, Role], environment: Environment
         role = roles.get(turn.author)
         if role is not None:
             scores[turn.index] = _settled(episode, turn, role, context)
-    return replace(episode, scores={index: held for index, held in scores.items() if held})
+    return replace(
+        episode, scores={index: tuple(_number(one) for one in held) for index, held in scores.items() if held}
+    )
 
 
 def _settled(episode: Episode, turn: Turn, role: Role, context: Context) -> tuple[Score, ...]:
@@ -44,3 +48,10 @@ def _scored(name: str, episode: Episode, turn: Turn, context: Context) -> tuple[
     except Exception as error:  # a plugged-in reward may fail; its score is then invalid, never 0
         return (Score.invalid(name, name, f"{type(error).__name__}: {error}"),)
     return (found,) if isinstance(found, Score) else tuple(found)
+
+
+def _number(score: Score) -> Score:
+    """The score, invalid when its value is NaN or infinite: it is then masked, where a number would spoil its group."""
+    if score.value is None or math.isfinite(score.value):
+        return score
+    return Score.invalid(score.name, score.by, f"{score.value} is no number to learn from")

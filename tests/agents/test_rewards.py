@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -231,3 +232,11 @@ def test_a_reward_that_fails_is_invalid_not_zero(table: Any, preset: Any) -> Non
     episode = table.play(propose_solve_critique_revise(), lambda p, r: "x", roles)
     score = settle(episode, roles, table.world()).score(0, "test_fails")
     assert score == Score.invalid("test_fails", "test_fails", "KeyError: 'who'")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_no_number_is_invalid_and_says_so(table: Any, preset: Any, value: float) -> None:
+    episode = table.play(propose_solve_critique_revise(), lambda p, r: "x")
+    held = {**episode.scores, 0: (Score.valued("odd", value, "judge"),)}  # as an environment may report it
+    score = settle(dataclasses.replace(episode, scores=held), {}, table.world()).score(0, "odd")
+    assert score == Score.invalid("odd", "judge", f"{value} is no number to learn from")
