@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from .errors import SparringError
@@ -41,9 +41,6 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     _check_reference(scenario, problems)
     _check_zeros(scenario, problems)
     _check_arms(complete.curriculum, world, problems)
-    watched = complete.curriculum.options.get("role")
-    if isinstance(watched, str) and watched not in scenario.roles:
-        problems.add(("curriculum", "role"), unknown("role", watched, scenario.roles))
     for name, role in scenario.roles.items():
         _check_role(role, ("roles", name), world, problems)
         if role.trainable:
@@ -51,6 +48,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
         else:
             _check_frozen(role, name, scenario, problems)
     graph = None if skip_graph else _graph(scenario, problems)
+    _check_names(complete, graph, problems)
     if graph is not None:
         check_graph(graph, scenario.roles, problems)
         _check_speakers(scenario, graph, problems)
@@ -170,6 +168,35 @@ def _check_arms(curriculum: Ref, world: Any, problems: Problems) -> None:
             for index, value in enumerate(values):
                 if value not in choices:
                     problems.add((*path, index), f"found {shown(value)}; allowed: {', '.join(map(str, choices))}")
+
+
+def _check_names(scenario: Scenario, graph: GraphSpec | None, problems: Problems) -> None:
+    """Options called role, roles, node or nodes of the curriculum, of stages and of trainers name what there is."""
+    known: dict[str, Any] = {"role": scenario.roles}
+    if graph is not None:
+        known["node"] = graph.nodes
+    for path, options in _with_names(scenario):
+        for what, there in known.items():
+            one, several = options.get(what), options.get(f"{what}s")
+            if isinstance(one, str) and one not in there:
+                problems.add((*path, what), unknown(what, one, there))
+            for index, name in enumerate(several if isinstance(several, (list, tuple)) else ()):
+                if isinstance(name, str) and name not in there:
+                    problems.add((*path, f"{what}s", index), unknown(what, name, there))
+
+
+def _with_names(scenario: Scenario) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    """Options that may name roles and nodes, with where they are written."""
+    yield ("curriculum",), scenario.curriculum.options
+    for index, stage in enumerate(scenario.group.stages):
+        yield ("group", "stages", index), stage.options
+    for name, plan in scenario.training.trainers.items():
+        path: KeyPath = ("training", "trainers", name)
+        yield path, plan.options
+        stages = plan.options.get("stages")
+        for index, inner in enumerate(stages if isinstance(stages, (list, tuple)) else ()):
+            if isinstance(inner, Mapping):
+                yield (*path, "stages", index), inner
 
 
 def _check_role(role: RoleSpec, path: KeyPath, world: Any, problems: Problems) -> None:
