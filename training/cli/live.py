@@ -77,6 +77,20 @@ class Progress:
         """Roles whose verdicts could be compared with the truth in some step."""
         return [role for role in self.scenario.roles if any(told.figures.get(f"balanced/{role}") for told in self.told)]
 
+    def troubles(self) -> list[str]:
+        """What of the newest step could not be used, in words: scores, the update, all of it."""
+        figures = self.told[-1].figures if self.told else {}
+        found = [
+            f"{name.removeprefix('invalid/')} invalid on {count:.0f} turns"
+            for name, count in figures.items()
+            if name.startswith("invalid/") and count
+        ]
+        if figures.get("train/refused"):
+            found.append("update refused, loss or gradient not finite")
+        elif figures.get("train/tokens") == 0:
+            found.append("nothing to learn from, weights as they were")
+        return found
+
 
 class View(Protocol):
     """Called with every whole step; ``say`` shows a line at once and is safe in a signal's handler."""
@@ -140,6 +154,7 @@ def line(progress: Progress) -> str:
             parts.append(f"{name} {number(progress.latest(figure))}")
     parts += [f"{role} {name} {number(value)}" for role, name, value in progress.rewards() if value is not None]
     parts += [f"{role} balanced {number(progress.latest(f'balanced/{role}'))}" for role in progress.balanced()]
+    parts += progress.troubles()
     if progress.tokens_per_second is not None:
         parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
     if progress.left:
@@ -157,6 +172,7 @@ def picture(progress: Progress) -> RenderableType:
         parts += [Text(), _rewards(progress)]
     if progress.told:
         parts += [Text(), _arms(progress)]
+    parts += [Text(one, style="yellow") for one in progress.troubles()]
     parts += [Text(), Text(f"{progress.database}   {progress.note}", style="dim")]
     return Group(*parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -55,3 +56,12 @@ def test_measuring_before_the_first_step_sets_no_pace(scenario: Path) -> None:
     made = Progress(load(scenario), "tiny r1", "database")
     made.add(told(0, 0.1, seconds=500.0))
     assert made.left is None
+
+
+def test_what_could_not_be_used_is_said(progress: Progress) -> None:
+    figures = {"invalid/rubric": 3.0, "train/tokens": 0.0}
+    progress.add(dataclasses.replace(told(3, 0.4), figures=figures))
+    assert progress.troubles() == ["rubric invalid on 3 turns", "nothing to learn from, weights as they were"]
+    assert "  rubric invalid on 3 turns  nothing" in line(progress)
+    progress.add(dataclasses.replace(told(4, 0.4), figures={"train/refused": 1.0, "train/tokens": 9.0}))
+    assert progress.troubles() == ["update refused, loss or gradient not finite"]
