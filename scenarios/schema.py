@@ -216,7 +216,6 @@ class LoraSpec(Spec):
     rank: Whole = Field(default=16, ge=1)
     alpha: Number = Field(default=32.0, gt=0)
     modules: tuple[str, ...] | Literal["all"] = "all"
-    dropout: Number = Field(default=0.0, ge=0, lt=1)
 
 
 class PolicySpec(Spec):
@@ -344,8 +343,9 @@ class TrainingSpec(Spec):
 
     ``objective`` names a bundle of advantage, loss and group stages; what is written beside it wins. ``trainers`` are
     the parts that make rows of what was played; ``rl`` alone unless said otherwise. Each step is ``epochs`` passes over
-    its rows in ``minibatches`` optimiser updates each. ``on_bad_step``: what a loss or gradient that is not finite
-    does; it is never applied.
+    its rows in ``minibatches`` optimiser updates each. ``layout`` is how rows lie in a batch: padded, or packed end to
+    end; auto packs on a GPU where the model reads packed rows exactly. ``on_bad_step``: what a loss or gradient that is
+    not finite does; it is never applied.
     """
 
     steps: Whole = Field(default=60, ge=0)
@@ -359,6 +359,7 @@ class TrainingSpec(Spec):
     epochs: Whole = Field(default=1, ge=1)
     minibatches: Whole = Field(default=1, ge=1)
     micro_batch_tokens: Whole = Field(default=16384, ge=1)
+    layout: Literal["auto", "padded", "packed"] = "auto"
     on_bad_step: Literal["stop", "skip"] = "stop"
     checkpoint: CheckpointSpec = CheckpointSpec()
 

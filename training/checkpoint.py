@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def verify(folder: Path, sha: str) -> None:
     """Raise ``EngineError`` unless the folder's manifest has this hash and every file matches the manifest."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        raise EngineError(f"checkpoint {folder} is gone or incomplete (no {MANIFEST}); the run cannot be resumed")
+        raise EngineError(f"checkpoint {folder} is gone or incomplete (no {MANIFEST})")
     if _digest(manifest) != sha:
         raise EngineError(f"checkpoint {folder} is not the one the database names: its manifest has another hash")
     for name, expected in json.loads(manifest.read_text())["files"].items():
@@ -123,11 +123,16 @@ def verify(folder: Path, sha: str) -> None:
             raise EngineError(f"checkpoint {folder}: {name} is damaged (hash differs from {MANIFEST})")
 
 
-def prune(root: Path, keep: set[str]) -> None:
-    """Delete checkpoint folders under ``root`` that ``keep`` does not name."""
-    for folder in root.glob("step-*"):
-        if str(folder) not in keep:
+def prune(root: Path, keep: set[str], sweeper: Executor | None = None) -> None:
+    """Delete checkpoint folders under ``root`` that ``keep`` does not name, in the background where there is a sweeper.
+
+    Which folders go is settled at once: one that is being written later is safe.
+    """
+    for folder in [folder for folder in root.glob("step-*") if str(folder) not in keep]:
+        if sweeper is None:
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            sweeper.submit(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _disk_refused(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +77,7 @@ class Course:
     controls: dict[str, Any] = field(default_factory=dict)
     spent_s: float = 0.0
     spent_tokens: int = 0
+    _sweeper: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "old-checkpoints"), repr=False)
 
     def follow(self, step: int) -> Scenario:
         """Set every scheduled number to what it is at ``step``; the scenario of that moment."""
@@ -174,10 +176,11 @@ class Course:
         kept = set(whole[-self.scenario.training.checkpoint.keep :])
         if step := self._reference_step(newest):
             kept.add(str(self._folder(step)))
-        checkpoint.prune(self.folder, kept)
+        checkpoint.prune(self.folder, kept, self._sweeper)
 
     def close(self) -> None:
         """Give locks and connections back."""
+        self._sweeper.shutdown()
         self.store.close()
 
 
@@ -192,7 +195,7 @@ def learner_for(policy: Policy, plan: Plan) -> Learner:
     """The learner with the heads, the reference and the teacher that the plan's losses need; all ranks build it."""
     current().tell("scenario", scenario=plan.scenario.resolved())
     heads = sorted(need.removeprefix(HEAD) for need in plan.needs if need.startswith(HEAD))
-    model = Model(policy.model, heads)
+    model = Model(policy.model, heads, plan.scenario.training.layout)
     reference = _reference(model, policy, plan) if plan.needs & {REFERENCE, TEACHER} else None
     return Learner(model, plan.losses, plan.scenario.training, reference)
 

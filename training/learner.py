@@ -300,6 +300,7 @@ class Tally:
         with torch.no_grad():
             n = len(tokens.logprob_N)
             self._count("train/tokens", n, 1)
+            self._count("train/padding", batch.padding, batch.ids_BT.numel())
             if BEHAVIOUR in tokens.streams:
                 gap_N = (tokens.logprob_N - tokens.old_N).abs()
                 self._count("train/gap", float(gap_N.sum()), n)

@@ -97,7 +97,7 @@ class Adapters:
 def adapt(module: Any, spec: LoraSpec, names: Sequence[str] = ()) -> Adapters:
     """Freeze ``module`` and put adapters in: the policy's own, and one for each of ``names``. They start as nothing.
 
-    Raises ``EngineError`` without PEFT, for a dropout, and for names that are not linear layers of the model.
+    Raises ``EngineError`` without PEFT, and for names that are not linear layers of the model.
     """
     import torch
 
@@ -105,8 +105,6 @@ def adapt(module: Any, spec: LoraSpec, names: Sequence[str] = ()) -> Adapters:
         from peft import LoraConfig
     except ImportError as error:
         raise EngineError("policy.lora needs peft: pip install 'sparring[lora]'") from error
-    if spec.dropout:
-        raise EngineError("policy.lora.dropout makes the log-probs of what was sampled noise; set it to 0")
     found = linear_layers(module)
     wanted = sorted({name.rpartition(".")[2] for name in found}) if spec.modules == "all" else list(spec.modules)
     _check(wanted, found)

@@ -15,7 +15,7 @@ import torch
 
 from sparring.scenarios.errors import EngineError
 
-from . import attention
+from . import attention, prefix
 from .batch import Batch, Layout, collate, micro_batches
 from .head import Against, Vocabulary, read
 from .lora import Adapters
@@ -147,6 +147,9 @@ class Model:
             self.adapters.use(None if self.base else batch.adapter)
         own = self.probe.final is None
         body = self.module if own else self.module.get_decoder()
+        recomputes = torch.is_grad_enabled() and self._checkpointed
+        if self.probe.shared and not own and not recomputes and (twice := prefix.plan(batch)) is not None:
+            return prefix.states(body, twice)
         with attention.packing(batch.bounds is not None), self._recomputing():
             out = body(**batch.inputs())
         states_BTD: Tensor = out.logits if own else out[0]

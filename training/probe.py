@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import attention
+from . import attention, prefix
 from .batch import collate
 from .head import Final, finish
 from .rows import Row
@@ -25,12 +25,14 @@ class Probe:
 
     ``packed``: rows end to end are read exactly, told apart by ``bounds`` or by a ``mask`` of tokens x tokens, or not
     (""). ``gap`` is the largest log-prob difference in nats to the model's own logits; ``why`` explains what is not so.
+    ``shared``: a beginning that several rows have in common can be read once.
     """
 
     final: Final | None
     packed: Literal["bounds", "mask", ""]
     gap: float
     why: str = ""
+    shared: bool = False
 
 
 def probe(module: Any) -> Probe:
@@ -39,8 +41,9 @@ def probe(module: Any) -> Probe:
     with torch.no_grad():
         final, gap, why = _final(module)
         packed, trouble = _packed(module)
+        shared = prefix.exact(module, rows(module), tolerance(module))
     kind: Literal["bounds", "mask", ""] = ("bounds" if installed else "mask") if packed else ""
-    return Probe(final, kind, gap, "; ".join(part for part in (why, trouble) if part))
+    return Probe(final, kind, gap, "; ".join(part for part in (why, trouble) if part), shared)
 
 
 def rows(module: Any) -> list[Row]:

@@ -55,7 +55,8 @@ class Sharded(Model):
     """
 
     def __init__(self, like: Model, room: Room) -> None:
-        super().__init__(room.module, (), like.layout, like.base, like.probe)
+        alike = replace(like.probe, shared=False)  # ranks with and without common beginnings would gather differently
+        super().__init__(room.module, (), like.layout, like.base, alike)
         self.heads, self.adapters, self.room, self.chunk = room.heads, room.adapters, room, like.chunk
 
     def settle(self) -> None:

@@ -101,12 +101,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def usable(saved: CheckpointRow) -> bool:
-    """Whether a checkpoint's files are all there with the hashes they were written with."""
+    """Whether a checkpoint's files are all there with the hashes they were written with; if not, says which is not."""
     from sparring.training.checkpoint import verify
 
     try:
         verify(Path(saved.path), saved.sha)
-    except EngineError:
+    except EngineError as error:
+        typer.echo(f"{error}; the checkpoint before it is tried", err=True)
         return False
     return True
 
@@ -186,6 +187,10 @@ def banner(course: Course, step: str, tier: str | None = None) -> list[str]:
         f"  model     {scenario.policy.model}, {size:,} parameters, on {device}",
         f"  database  {course.store.path}",
     ]
+    notes = course.learner.model.notes()
+    if engine := getattr(getattr(course, "engine", None), "note", ""):
+        notes.append(engine)
+    lines.append(f"  numbers   {'; '.join(notes)}")
     return lines if tier is None else [*lines, f"  sandbox   {tier}"]
 
 
