@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -255,3 +256,135 @@ def test_what_is_not_in_the_database_is_named_with_where_to_look(sparring: Words
     refused(sparring("why", "r1/1/88"), 5, "r1/1/88", "sparring why r1/1")
     refused(sparring("show", "nonsense"), 5, "'nonsense' names nothing", "write r1 (a run)")
     assert json.loads(sparring("runs", "--json").stdout)[0]["last_step"] == 1
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+PARTS = '''
+from sparring.envs.types import Score
+from sparring.scenarios.registry import rewards
+
+@rewards("nan")
+def nan(episode, turn, context):
+    """No number."""
+    return Score.valued("nan", float("nan"), "test")
+
+@rewards("first")
+def first(episode, turn, context):
+    """The first token."""
+    return Score.valued("first", turn.token_ids[0] / 100, "test")
+'''
+FOURS = "graph={nodes: {solve: {role: solver, samples: 4}, verify: {do: step}}, edges: [solve -> verify]}"
+WILD = ("training.optimizer={kind: sgd, lr: 1.0e+37}", "training.max_grad_norm=1.0e+30", "training.steps=4")
+
+
+def changed(*values: str) -> list[str]:
+    """Command-line words that set these keys."""
+    return [word for value in values for word in ("-s", value)]
+
+
+@pytest.fixture
+def rewarded(place: Path) -> list[str]:
+    """Words of a run whose groups of four are told apart by a reward of the scenario's own."""
+    (place / "parts.py").write_text(PARTS)
+    return ["run", "tiny.yaml", *changed("load=[parts.py]", FOURS, "roles.solver.reward=[first]")]
+
+
+def hashes(place: Path) -> list[str]:
+    with sqlite3.connect(place / "sparring.db") as database:
+        return [sha for (sha,) in database.execute("SELECT weights_sha FROM policy_versions ORDER BY id")]
+
+
+def test_a_reward_that_is_no_number_is_masked_told_and_stored(sparring: Words, place: Path, rewarded: list[str]) -> None:
+    done = sparring(*rewarded, *changed("roles.solver.reward=[nan, first]"))
+    assert done.returncode == 0, done.stderr
+    assert "nan invalid on 8 turns  nothing to learn from, weights as they were" in done.stdout
+    with sqlite3.connect(place / "sparring.db") as database:
+        told = set(database.execute("SELECT validity, value, note FROM scores WHERE name = 'nan'"))
+        assert database.execute("SELECT count(*) FROM advantages").fetchone() == (0,)
+    assert told == {("invalid", None, "nan is no number to learn from")}
+    assert counts(place)["r1"] == ("done", 3, 4) and len(set(hashes(place))) == 1
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_after_its_last_whole_step(
+    sparring: Words, place: Path, rewarded: list[str]
+) -> None:
+    done = sparring(*rewarded, *changed(*WILD))
+    refused(done, 6, "step 2:", "is nan; it was not applied", "optimizer.lr", "sparring why", "on_bad_step: skip")
+    assert counts(place)["r1"] == ("failed", 2, 2) and checkpoints(place, "r1") == 2
+
+
+def test_a_gradient_that_is_no_number_is_left_out_where_the_scenario_says_so(
+    sparring: Words, place: Path, rewarded: list[str]
+) -> None:
+    done = sparring(*rewarded, *changed(*WILD, "training.on_bad_step=skip"))
+    assert done.returncode == 0 and "step 1/4  first" in done.stdout, done.stderr
+    assert done.stdout.count("update refused, loss or gradient not finite") == 3
+    assert counts(place)["r1"] == ("done", 5, 8)
+
+
+@pytest.mark.parametrize("key", ["top_p: 0.9", "top_k: 5", "min_p: 0.1"])
+def test_truncated_sampling_is_refused_where_it_would_be_trained_on(sparring: Words, place: Path, key: str) -> None:
+    for command in ("check", "run"):
+        done = sparring(command, "tiny.yaml", *changed(f"roles.solver.sampling={{{key}}}"))
+        refused(done, 2, f"roles.solver.sampling.{key[:5]}: is refused for a trainable role", "trainable: false")
+    assert untouched(place)
+
+
+# -- what trainers need ------------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_an_adapter_should_change_is_named_when_absent(sparring: Words, place: Path) -> None:
+    pytest.importorskip("peft", reason="adapters need the extra `lora`")
+    done = sparring("run", "tiny.yaml", *changed("policy.lora={modules: [q_porj]}"))
+    refused(done, 4, "policy.lora.modules", "no linear layer 'q_porj'", "the nearest are q_proj")
+    assert counts(place) == {} and not (place / "checkpoints").exists()
+
+
+def test_a_file_of_texts_that_is_absent_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
+    done = sparring("run", "tiny.yaml", *changed("training.trainers={rl: {}, keep: {kind: replay, path: texts.txt}}"))
+    refused(done, 2, "trainer replay: texts.txt", "No such file", "path starts from the scenario's folder")
+    assert counts(place) == {} and not (place / "checkpoints").exists()
+
+
+def test_roles_and_nodes_that_stages_and_trainers_name_must_be_there(sparring: Words, place: Path) -> None:
+    named = changed(
+        "training.trainers={rl: {nodes: [slove]}, sft: {kind: sft, roles: [solvr]}}",
+        "group.stages=[{kind: varied, role: solvre}]",
+    )
+    for command in ("check", "run"):
+        done = sparring(command, "tiny.yaml", *named)
+        refused(done, 2, "trainers.rl.nodes[0]: unknown node 'slove'; did you mean 'solve'?")
+        refused(done, 2, "trainers.sft.roles[0]: unknown role 'solvr'", "group.stages[0].role: unknown role 'solvre'")
+    assert untouched(place)
+
+
+def test_a_reference_of_another_vocabulary_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
+    other = place / "other"
+    shutil.copytree(place / "model", other)
+    text = json.loads((other / "tokenizer.json").read_text())
+    first, second = sorted(text["model"]["vocab"])[:2]
+    words = text["model"]["vocab"]
+    words[first], words[second] = words[second], words[first]
+    (other / "tokenizer.json").write_text(json.dumps(text))
+    kl = changed("training.reference.model=./other", "training.loss={kind: grpo, kl: {coefficient: 0.1}}")
+    done = sparring("run", "tiny.yaml", *kl)
+    refused(done, 4, "training.reference.model './other' has another vocabulary", "name a model with")
+    assert counts(place) == {} and not (place / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_checkpoint_cut_short_is_named_and_the_one_before_it_goes_on(
+    sparring: Words, place: Path, rewarded: list[str], name: str
+) -> None:
+    assert sparring(*rewarded).returncode == 0
+    whole = hashes(place)
+    cut = place / "checkpoints" / "r1" / "step-000002" / name
+    cut.write_bytes(cut.read_bytes()[:-7])
+    with sqlite3.connect(place / "sparring.db") as database:
+        database.execute("UPDATE runs SET status = 'stopped'")
+    done = sparring("resume", "r1")
+    assert done.returncode == 0 and "r1 goes on from step 1" in done.stdout, done.stderr
+    assert f"step-000002: {name} is damaged" in done.stderr
+    assert hashes(place) == whole and counts(place)["r1"] == ("done", 3, 4)
