@@ -296,7 +296,9 @@ def hashes(place: Path) -> list[str]:
         return [sha for (sha,) in database.execute("SELECT weights_sha FROM policy_versions ORDER BY id")]
 
 
-def test_a_reward_that_is_no_number_is_masked_told_and_stored(sparring: Words, place: Path, rewarded: list[str]) -> None:
+def test_a_reward_that_is_no_number_is_masked_told_and_stored(
+    sparring: Words, place: Path, rewarded: list[str]
+) -> None:
     done = sparring(*rewarded, *changed("roles.solver.reward=[nan, first]"))
     assert done.returncode == 0, done.stderr
     assert "nan invalid on 8 turns  nothing to learn from, weights as they were" in done.stdout
