@@ -390,3 +390,10 @@ def test_a_checkpoint_cut_short_is_named_and_the_one_before_it_goes_on(
     assert done.returncode == 0 and "r1 goes on from step 1" in done.stdout, done.stderr
     assert f"step-000002: {name} is damaged" in done.stderr
     assert hashes(place) == whole and counts(place)["r1"] == ("done", 3, 4)
+
+
+def test_a_step_that_holds_no_token_to_train_says_so(sparring: Words, place: Path, rewarded: list[str]) -> None:
+    done = sparring(*rewarded, *changed("roles.solver.reward=[format]"))  # earned by every answer alike
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nothing to learn from, weights as they were") == 2
+    assert counts(place)["r1"] == ("done", 3, 4) and len(set(hashes(place))) == 1
