@@ -5,6 +5,8 @@ A turn of the environment speaks for the role's turn it answers, so ``wrong`` wo
 
 from __future__ import annotations
 
+import math
+
 from sparring.envs.types import Score, Turn, Validity
 from sparring.scenarios.registry import conditions
 
@@ -15,8 +17,8 @@ VERIFIER = "verifier"
 
 
 def outcome(score: Score | None) -> bool | None:
-    """Whether a verifier's score means right; ``None`` when there is no valued score."""
-    if score is None or score.validity is not Validity.VALUED or score.value is None:
+    """Whether a verifier's score means right; ``None`` when there is no valued score, or it is no finite number."""
+    if score is None or score.validity is not Validity.VALUED or score.value is None or not math.isfinite(score.value):
         return None
     return score.value >= RIGHT_AT
 

@@ -23,14 +23,13 @@ def settle(episode: Episode, roles: Mapping[str, Role], environment: Environment
     if episode.ending is Ending.BROKE:
         return episode
     context = Context(roles, environment)
+    episode = replace(episode, scores=_usable(episode.scores))
     scores = dict(episode.scores)
     for turn in episode.turns:
         role = roles.get(turn.author)
         if role is not None:
             scores[turn.index] = _settled(episode, turn, role, context)
-    return replace(
-        episode, scores={index: tuple(_number(one) for one in held) for index, held in scores.items() if held}
-    )
+    return replace(episode, scores=_usable(scores))
 
 
 def _settled(episode: Episode, turn: Turn, role: Role, context: Context) -> tuple[Score, ...]:
@@ -48,6 +47,10 @@ def _scored(name: str, episode: Episode, turn: Turn, context: Context) -> tuple[
     except Exception as error:  # a plugged-in reward may fail; its score is then invalid, never 0
         return (Score.invalid(name, name, f"{type(error).__name__}: {error}"),)
     return (found,) if isinstance(found, Score) else tuple(found)
+
+
+def _usable(scores: Mapping[int, tuple[Score, ...]]) -> dict[int, tuple[Score, ...]]:
+    return {index: tuple(_number(score) for score in held) for index, held in scores.items() if held}
 
 
 def _number(score: Score) -> Score:

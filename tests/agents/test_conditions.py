@@ -15,7 +15,8 @@ def holding(tree: Any, index: int) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("score", "expected"), [(1, {"right"}), (0.5, {"right"}), (0.2, {"wrong"}), ("invalid", set())]
+    ("score", "expected"),
+    [(1, {"right"}), (0.5, {"right"}), (0.2, {"wrong"}), ("invalid", set()), (float("nan"), set())],
 )
 def test_right_and_wrong_hold_for_the_attempt_and_the_step_after_it(tree: Any, score: Any, expected: set[str]) -> None:
     attempt = tree.add("somebody", None, score)

@@ -194,3 +194,20 @@ def test_checking_the_default_scenario_imports_no_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
+NAMING = (
+    ("group.stages=[{kind: varied, role: sovler}]", "group.stages[0].role: unknown role 'sovler'"),
+    ("group.stages=[{kind: replace, node: sovle}]", "group.stages[0].node: unknown node 'sovle'"),
+    ("training.trainers={rl: {nodes: [sovle]}}", "training.trainers.rl.nodes[0]: unknown node 'sovle'"),
+    ("training.trainers={rl: {stages: [{kind: varied, role: x}]}}", "trainers.rl.stages[0].role: unknown role 'x'"),
+    ("training.trainers={sft: {roles: [solver, critc]}}", "trainers.sft.roles[1]: unknown role 'critc'"),
+    ("training.trainers={sft: {roles: [critic]}}", "trainers.sft.roles[0]: role 'critic' is not trainable"),
+)
+
+
+@pytest.mark.parametrize(("written", "words"), NAMING)
+def test_roles_and_nodes_that_parts_name_are_there(small: Small, written: str, words: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        small(("reward: [verdict]", "trainable: false"), overrides=(written,))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
