@@ -111,7 +111,8 @@ def test_steps_hold_the_number_of_the_greatest_key_reached(levels: dict[int, flo
 @given(seen=st.lists(st.floats(-5, 5), max_size=30), gain=st.floats(-3, 3))
 def test_a_controller_integrates_and_stays_inside_its_bounds(seen: list[float], gain: float) -> None:
     rule = {"metric": "entropy", "target": 0.4, "gain": gain, "from": 0.05, "low": 0.0, "high": 0.1}
-    schedule, state, expected = Schedule("controller", curve("controller", **rule)), {}, 0.05
+    schedule, expected = Schedule("controller", curve("controller", **rule)), 0.05
+    state: dict[str, Any] = {}
     for step, value in enumerate(seen, 1):
         moment = Now(step, 30, {"entropy": value}, state)
         expected = min(0.1, max(0.0, expected + gain * (value - 0.4)))

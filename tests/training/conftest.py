@@ -40,7 +40,7 @@ def make_model(seed: int = 0) -> Any:
     """A small Qwen3 whose next-token distributions are far from uniform and which ends a turn now and then."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny, "SHAPE", SMALL)
-        model: Any = tiny.build_model(seed).eval()  # type: ignore[no-untyped-call]
+        model: Any = tiny.build_model(seed).eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:

@@ -42,7 +42,7 @@ PADDING = "train/padding"  # ranks deal other micro-batches than one process
 def build(kind: str, dtype: str = "float32", renewed: int = 0, adapters: bool = False) -> Learner:
     """A policy with a value head, its start as reference (``renewed`` so often), and every setting that matters."""
     tiny.SHAPE = SHAPE
-    module: Any = tiny.build_model(0).eval()  # type: ignore[no-untyped-call]
+    module: Any = tiny.build_model(0).eval()
     with torch.no_grad():
         for weight in module.parameters():
             if weight.dim() > 1:
@@ -51,7 +51,7 @@ def build(kind: str, dtype: str = "float32", renewed: int = 0, adapters: bool = 
     if adapters:
         adapt(module, LoraSpec(rank=3), ["critic"])
     model = Model(module, ["value"])
-    losses = {
+    losses: dict[str, Any] = {
         "policy": Ppo(Ppo.Config(kl=Kl(coefficient=0.1), entropy=0.01)),
         "value": ValueHead(),
         "distil": Distillation(),
@@ -168,7 +168,7 @@ def gap(one: Path, other: Path) -> dict[str, Any]:
     assert list(mine) == list(theirs) and [set(step) for step in said] == [set(step) for step in told]
     return {
         "weights": max(float((mine[name].double() - theirs[name].double()).abs().max()) for name in mine),
-        "figures": max(abs(a[name] - b[name]) for a, b in zip(said, told, strict=True) for name in a if name != PADDING),
+        "figures": max(abs(a[key] - b[key]) for a, b in zip(said, told, strict=True) for key in a if key != PADDING),
         "moved": float(said[-1]["train/grad_norm"]),
         "same hash": sha == other_sha,
     }
@@ -247,7 +247,8 @@ def refusal(root: Path) -> dict[str, Any]:
     one, two = root / "bad-one", root / "bad-two"
     assert forked(lambda: act(one)(build("sgd"))) == [0]
     assert together(lambda: build("sgd"), act(two)) == [0, 0]
-    return gap(one, two) | json.loads(two.with_suffix(".json").read_text())
+    told: dict[str, Any] = gap(one, two) | json.loads(two.with_suffix(".json").read_text())
+    return told
 
 
 def losing(root: Path) -> dict[str, str]:

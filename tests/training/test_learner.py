@@ -74,7 +74,7 @@ def test_a_step_equals_the_formula_written_plainly(model: Any, rows: list[Row]) 
         pull_T = torch.tensor(one.coefficient_T)[1:] * torch.tensor(one.streams["advantage"])[1:]
         total = total - (pull_T * ratio_T).sum()
     model.zero_grad()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
     assert apart(moved, expected) < 1e-6
     assert told.figures["train/loss"] == pytest.approx(total.item(), abs=1e-6)

@@ -24,7 +24,7 @@ def test_one_seed_gives_one_run_and_another_gives_another(run: Run) -> None:
     assert (first.status, first.hash, first.weights) == ("done", second.hash, second.weights)
     assert other.hash != first.hash and other.weights != first.weights
     assert [told.step for told in first.told] == [0, 1, 2, 3]
-    assert all(told.figures["train/gap"] < 1e-4 for told in first.told[1:])  # type: ignore[operator]
+    assert all(told.figures["train/gap"] < 1e-4 for told in first.told[1:])
 
 
 def test_slots_and_workers_change_no_word(run: Run) -> None:

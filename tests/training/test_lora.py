@@ -174,7 +174,7 @@ def test_a_checkpoint_of_adapters_goes_on_and_peft_loads_it(
 def test_conv_layers_of_gpt2_carry_adapters_too() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    module: Any = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300)).eval()  # type: ignore[no-untyped-call]
+    module: Any = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300)).eval()
     plain = logprobs(Model(module))
     model = adapted(module)
     assert logprobs(model).numpy() == pytest.approx(plain.numpy(), abs=1e-6)

@@ -51,7 +51,7 @@ def make(family: str, **more: Any) -> Any:
     config = AutoConfig.for_model(family, **{**SHAPE, **FAMILIES[family], **more})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: Any = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForCausalLM.from_config(config).eval()
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(4.0) if weight.dim() > 1 else weight.add_(0.1 * torch.randn(weight.shape))
@@ -87,7 +87,7 @@ def score(model: Model, rows: Sequence[Row], layout: Layout = "padded", **more: 
 
 def gradient(module: Any, value: torch.Tensor) -> torch.Tensor:
     module.zero_grad()
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     grads = [weight.grad for weight in module.parameters() if weight.grad is not None]
     return torch.cat([grad.float().flatten() for grad in grads])
 
@@ -267,11 +267,11 @@ def test_chunks_change_neither_value_nor_gradient(
         assert mine.numpy() == pytest.approx(theirs.numpy(), rel=1e-5, abs=1e-5)
 
 
-class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Largest(TorchDispatchMode):
     """Records the largest tensor that any operation makes."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -292,7 +292,7 @@ def test_tokens_by_vocabulary_never_exists(layout: Layout) -> None:
     with Largest() as seen:
         found = score(model, rows, layout, entropy=True, against=model)
         assert found.divergence_N is not None
-        (found.logprob_N.sum() + found.entropy_N.sum() + found.divergence_N.sum()).backward()  # type: ignore[no-untyped-call]
+        (found.logprob_N.sum() + found.entropy_N.sum() + found.divergence_N.sum()).backward()
     assert seen.most == table  # the embedding's own gradient; 312 tokens x 20,000 would be ten times that
     model.chunk = 0
     with Largest() as seen:

@@ -30,7 +30,7 @@ def shared_model() -> Model:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 16}
+    small: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 16}
     config = Qwen3Config(vocab_size=272, num_attention_heads=2, num_key_value_heads=1, **small)
     return Model(Qwen3ForCausalLM(config).eval())
 
@@ -40,7 +40,7 @@ def read(model: Model, rows: Sequence[Row], shared: bool) -> tuple[torch.Tensor,
     model.probe = dataclasses.replace(model.probe, shared=shared)
     model.module.zero_grad()
     states = model.hidden(collate(rows, CPU))
-    (states * torch.linspace(-1, 1, states.numel()).view_as(states)).mean().backward()  # type: ignore[no-untyped-call]
+    (states * torch.linspace(-1, 1, states.numel()).view_as(states)).mean().backward()
     return states.detach(), [
         weight.grad.clone() for weight in model.module.model.parameters() if weight.grad is not None
     ]

@@ -77,9 +77,12 @@ class Loss(Protocol):
     are weighed when they are packed.
     """
 
-    needs: frozenset[str]
-    every_token: bool
-    aggregate: Aggregate
+    @property
+    def needs(self) -> frozenset[str]: ...
+    @property
+    def every_token(self) -> bool: ...
+    @property
+    def aggregate(self) -> Aggregate: ...
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """This micro-batch's share of the step's loss: a scalar, normally the sum of coefficient x per-token loss."""

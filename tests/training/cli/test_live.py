@@ -59,7 +59,7 @@ def test_measuring_before_the_first_step_sets_no_pace(scenario: Path) -> None:
 
 
 def test_what_could_not_be_used_is_said(progress: Progress) -> None:
-    figures = {"invalid/rubric": 3.0, "train/tokens": 0.0}
+    figures: dict[str, float | None] = {"invalid/rubric": 3.0, "train/tokens": 0.0}
     progress.add(dataclasses.replace(told(3, 0.4), figures=figures))
     assert progress.troubles() == ["rubric invalid on 3 turns", "nothing to learn from, weights as they were"]
     assert "  rubric invalid on 3 turns  nothing" in line(progress)

@@ -40,9 +40,9 @@ def test_the_loss_is_the_sum_of_exact_divergences(direction: str) -> None:
     hidden, mine, other = parts()
     p, q = (hidden @ mine.t()).log_softmax(-1), (hidden.detach() @ other.t()).log_softmax(-1)
     above, below = (q, p) if direction == "forward" else (p, q)
-    exact = sum(
-        share[n] * above[n, v].exp() * (above[n, v] - below[n, v]) for n, v in itertools.product(range(4), range(V))
-    )
+    exact = torch.stack(
+        [share[n] * above[n, v].exp() * (above[n, v] - below[n, v]) for n, v in itertools.product(range(4), range(V))]
+    ).sum()
     (expected,) = torch.autograd.grad(exact, hidden)
     assert loss.item() == pytest.approx(exact.item(), abs=1e-6)
     assert torch.allclose(slope, expected, atol=1e-6)

@@ -55,7 +55,7 @@ def test_any_ratio_gives_a_finite_loss_and_gradient(
     tokens = tokens_of(drawn)
     loss = part(part.Config.model_validate(extra))
     value = loss(tokens)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     assert value.isfinite()
     assert tokens.logprob_N.grad is not None and tokens.logprob_N.grad.isfinite().all()
     assert all(column.isfinite().all() for column in loss.figures(tokens).values())

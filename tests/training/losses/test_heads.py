@@ -14,6 +14,12 @@ SCORE = [2.0, -1.0, 0.5, 0.0]
 ROW = [0, 0, 1, 1]
 
 
+def slope(leaf: torch.Tensor) -> torch.Tensor:
+    """What the backward pass left there."""
+    assert leaf.grad is not None
+    return leaf.grad
+
+
 def real(values: list[float]) -> torch.Tensor:
     """Numbers in double precision."""
     return torch.tensor(values, dtype=torch.float64)
@@ -106,7 +112,7 @@ def test_the_implicit_reward_is_the_summed_log_ratio() -> None:
     rewards = 0.5 * (0.1 - 1.0), 0.5 * 2.0
     assert loss.item() == pytest.approx(-math.log(sigmoid(rewards[0])) / 2 - math.log(1 - sigmoid(rewards[1])) / 2)
     pull = 0.5 * (sigmoid(rewards[0]) - 1) / 2, 0.5 * sigmoid(rewards[1]) / 2
-    assert shown.logprob_N.grad.tolist() == pytest.approx([pull[0], pull[0], pull[1], pull[1]], abs=1e-12)
+    assert slope(shown.logprob_N).tolist() == pytest.approx([pull[0], pull[0], pull[1], pull[1]], abs=1e-12)
 
 
 @pytest.mark.parametrize("score", [1e4, -1e4])
@@ -129,6 +135,6 @@ def test_a_reward_head_tells_two_classes_apart() -> None:
             label_N, torch.full((64,), 1 / 64).double(), index_N, index_N,
             {"label": label_N}, scores={"reward": hidden_ND @ weight_D},
         )  # fmt: skip
-        (slope,) = torch.autograd.grad(RewardHead()(shown), weight_D)
-        weight_D = (weight_D - 4 * slope).detach().requires_grad_()
+        (down,) = torch.autograd.grad(RewardHead()(shown), weight_D)
+        weight_D = (weight_D - 4 * down).detach().requires_grad_()
     assert RewardHead().figures(shown)["agrees"].mean().item() > 0.95

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,8 +64,9 @@ def test_k1_in_the_reward_follows_the_reverse_kl(packed: Packed) -> None:
 def test_the_loss_adds_the_estimate_and_the_correction_never_weighs_it(packed: Packed, kind: str, ratio: bool) -> None:
     # trl#4772's weights belong to the policy term: a masked token still feels the reference
     logits, reference, _, _ = case()
-    options = {"denominator": "now", "old": "start", "correction": [{"mode": "mask", "high": 1.5}]}
-    loss = PolicyGradient(PolicyGradient.Config(kl={"coefficient": 0.3, "estimate": kind, "ratio": ratio}, **options))
+    options: dict[str, Any] = {"denominator": "now", "old": "start", "correction": [{"mode": "mask", "high": 1.5}]}
+    options["kl"] = {"coefficient": 0.3, "estimate": kind, "ratio": ratio}
+    loss = PolicyGradient(PolicyGradient.Config.model_validate(options))
     logprob = logits.log_softmax(-1)
     tokens = packed(logprob, [5.0] * 8, [2.0] * 8, reference=reference)
     d = logprob.detach() - reference

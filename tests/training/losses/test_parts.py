@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_a_denominator_of_one_differentiates_the_probability(tabular: Tabular) -
 
 
 @pytest.mark.parametrize("kind", ["sequence", "sequence_token"])
-def test_gspo_in_its_direct_and_its_stop_gradient_form(kind: str, packed: Packed, tabular: Tabular) -> None:
+def test_gspo_in_its_direct_and_its_stop_gradient_form(kind: Any, packed: Packed, tabular: Tabular) -> None:
     # TRL takes the direct form, verl the stop-gradient one (core_algos.py:1546): equal values, equal gradients
     logits = tabular(states=6)
     tokens = packed(drawn(logits), [1.0] * 2 + [-1.0] * 4, [0.9, 1.2, 1.3, 0.6, 1.1, 1.0], [2, 4])

@@ -123,7 +123,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     with pytest.MonkeyPatch.context() as patch:
         small = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32}
         patch.setattr(tiny, "SHAPE", tiny.SHAPE | small)
-        model: Any = tiny.build_model(0)  # type: ignore[no-untyped-call]
+        model: Any = tiny.build_model(0)
     for weight in model.parameters():
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
     folder = tmp_path_factory.mktemp("reference")
@@ -230,7 +230,7 @@ def quiet(world: World) -> dict[str, Any]:
 
 def taken(model: Any, loss: torch.Tensor) -> Result:
     """The loss and its gradient."""
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return Result(float(loss.detach()), {name: weight.grad for name, weight in model.named_parameters()})
 
 

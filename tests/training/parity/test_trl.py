@@ -116,7 +116,7 @@ def test_entropy_bonus_equals_trl(differ: Differ) -> None:
     assert max(differ(theirs, presets.Dapo(presets.Dapo.Config(old="start", entropy=0.01)))) <= TOLERANCE
 
 
-FLAGS = {
+FLAGS: dict[str, dict[str, Any]] = {
     "epsilon": {"epsilon_high": 0.2},
     "kl": {"beta": 0.04, "use_bias_correction_kl": False},
     "weights": WEIGHTED,
@@ -129,6 +129,6 @@ FLAGS = {
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_a_setting_only_trl_has_would_be_seen(flag: str, differ: Differ) -> None:
-    theirs = {"loss_type": "dapo", "epsilon_high": 0.28} | FLAGS[flag]
+    theirs: dict[str, Any] = {"loss_type": "dapo", "epsilon_high": 0.28, **FLAGS[flag]}
     ours = presets.Dapo(presets.Dapo.Config(old="start"))
     assert max(differ(theirs, ours, temperature=1.0)) > 100 * TOLERANCE

@@ -104,7 +104,8 @@ def conversation(attempts: Any, oks: Sequence[bool]) -> Episode:
     for at, ok in enumerate(oks, 1):
         parsed = Parsed("answer", "4" if ok else None, None if ok else "no answer")
         turns.append(episode.turns[at].amended(follows=at - 1 if at > 1 else None, parsed=parsed))
-    return replace(episode, turns=tuple(turns))
+    changed: Episode = replace(episode, turns=tuple(turns))
+    return changed
 
 
 def test_a_void_turn_silences_its_whole_trajectory(attempts: Any, group: Any) -> None:

@@ -103,11 +103,11 @@ def steps(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
         turns = draw(st.lists(turn, max_size=6))
         last: dict[str, int] = {}
         for at, one in enumerate(turns, 1):
-            before = last.get(one["author"])
+            before = last.get(str(one["author"]))
             if one.pop("follow") and before is not None:
                 one |= {"follows": before, "parent": before, "node": "again", "context": (7,)}
                 one.pop("train_context", None)
-            last[one["author"]] = at
+            last[str(one["author"])] = at
         found.append(turns)
     return found
 

@@ -52,7 +52,8 @@ def test_the_head_has_read_a_turns_last_token_and_nothing_after_it(
 ) -> None:
     row = made(RewardModel, scenario(), played([two])).rows[0]
     policy = Model(model, heads=("reward",))
-    torch.nn.init.normal_(policy.heads["reward"].weight, generator=torch.Generator().manual_seed(0))
+    weight: Any = policy.heads["reward"].weight
+    torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
 
     def score(*end: int) -> float:
         changed = Row(row.role, [*row.token_ids[:5], *end], row.coefficient_T, row.streams)
