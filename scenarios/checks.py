@@ -38,7 +38,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     complete = fill(scenario, problems)
     world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
     _check_evaluation(scenario, problems)
-    _check_reference(scenario, problems)
+    _check_lora(scenario, problems)
     _check_zeros(scenario, problems)
     _check_arms(complete.curriculum, world, problems)
     for name, role in scenario.roles.items():
@@ -145,12 +145,14 @@ def _check_zeros(scenario: Scenario, problems: Problems) -> None:
             problems.add(path, "found 0; more than 0 is needed, or a schedule that leaves it")
 
 
-def _check_reference(scenario: Scenario, problems: Problems) -> None:
+def _check_lora(scenario: Scenario, problems: Problems) -> None:
     if scenario.training.reference.every and scenario.policy.lora is not None:
         problems.add(
             ("training", "reference", "every"),
             "is for policies without lora: the reference of adapters is the base they lie on; set it to 0",
         )
+    if scenario.policy.lora is not None and not scenario.policy.lora.modules:
+        problems.add(("policy", "lora", "modules"), "is empty; name linear layers of the model, or all")
 
 
 def _check_arms(curriculum: Ref, world: Any, problems: Problems) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,7 +48,8 @@ def _words(item: Any, model: type[BaseModel], path: KeyPath) -> str:
     if kind == "missing":
         return "is required and missing"
     if kind == "literal_error":
-        allowed = [shown(value) for value in get_args(_type_at(model, path))]
+        annotation = _type_at(model, path)  # of a union with other types, pydantic's own words say what is expected
+        allowed = [shown(value) for value in get_args(annotation)] if get_origin(annotation) is Literal else []
         hint = nearest(shown(found), allowed)
         meant = f"did you mean {hint}? " if hint else ""
         return f"found {shown(found)}; {meant}allowed: {', '.join(allowed) or limits.get('expected', '')}"

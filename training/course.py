@@ -214,7 +214,10 @@ def _reference(model: Model, policy: Policy, plan: Plan) -> Model:
     if name == "start":
         return model.reference()
     spec = scenario.policy.model_copy(update={"model": name, "lora": None, "checkpointing": False})
-    other = load_policy(spec, scenario.base)
+    try:
+        other = load_policy(spec, scenario.base)
+    except EngineError as error:
+        raise EngineError(f"training.reference.model {name!r}: {error}") from error
     mine, theirs = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != theirs:
         odd = min(mine.items() ^ theirs.items())

@@ -76,6 +76,7 @@ def load_policy(spec: PolicySpec, base: Path, adapters: Sequence[str] = ()) -> P
     Raises ``EngineError`` when the model cannot be loaded, or has no module an adapter is meant for.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = locate(spec.model, base)
@@ -84,7 +85,7 @@ def load_policy(spec: PolicySpec, base: Path, adapters: Sequence[str] = ()) -> P
         tokenizer = AutoTokenizer.from_pretrained(where)
         model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=weight_type(spec.dtype, device))
         model = model.to(device)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise EngineError(f"policy.model {spec.model!r} cannot be loaded from {where}: {error}") from error
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     stops = [ends] if isinstance(ends, int) else list(ends or ())

@@ -169,10 +169,14 @@ def test_a_row_without_a_needed_field_is_named_by_its_line(sparring: Words, plac
     assert untouched(place)
 
 
-def test_a_folder_that_holds_no_model_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
+def test_a_folder_without_a_whole_model_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
     (place / "nothing").mkdir()
     done = sparring("run", "tiny.yaml", "-s", "policy.model=./nothing")
     refused(done, 4, "policy.model", "nothing is not a model folder", "config.json")
+    shutil.copytree(place / "model", place / "cut")
+    os.truncate(place / "cut" / "model.safetensors", 20_000)
+    done = sparring("run", "tiny.yaml", "-s", "policy.model=./cut")
+    refused(done, 4, "policy.model './cut' cannot be loaded", "file not fully covered")
     assert counts(place) == {} and not (place / "checkpoints").exists()
 
 
@@ -341,6 +345,7 @@ def test_a_layer_that_an_adapter_should_change_is_named_when_absent(sparring: Wo
     pytest.importorskip("peft", reason="adapters need the extra `lora`")
     done = sparring("run", "tiny.yaml", *changed("policy.lora={modules: [q_porj]}"))
     refused(done, 4, "policy.lora.modules", "no linear layer 'q_porj'", "the nearest are q_proj")
+    refused(sparring("check", "tiny.yaml", *changed("policy.lora={modules: []}")), 2, "modules: is empty; name linear")
     assert counts(place) == {} and not (place / "checkpoints").exists()
 
 
