@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from .codec import unescape, unpack_figures, unpack_json
 from .hashes import episode_hash, lasting, sha
 from .rebuild import rebuild
 from .records import RunRow, StoredEpisode
+from .rows import parts
 from .store import Store, describe, run_number
 from .tables import (
     Advantages,
@@ -185,6 +187,32 @@ def stored_episodes(
         rows = session.execute(wanted).all()
         episodes = rebuild(session, [row.id for row in rows])
     return [StoredEpisode(row.id, row.step, episode) for row, episode in zip(rows, episodes, strict=True)]
+
+
+def episode_ids(store: Store, run: str, places: Sequence[tuple[int, int]]) -> list[int]:
+    """Database ids of episodes of a run, each given by step and position there.
+
+    A step's positions count the episodes it played in order, then those it borrowed. Raises ``RunNotFound``, and
+    ``StoreError`` where there is no such episode.
+    """
+    store.run(run)
+    played = select(Steps.number.label("step"), Episodes.id).join(Episodes, Episodes.step_id == Steps.id)
+    lent = select(Steps.number.label("step"), Borrowed.episode_id.label("id")).join(
+        Borrowed, Borrowed.step_id == Steps.id
+    )
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    with store.read() as session:
+        for part in parts(sorted({step for step, _ in places})):
+            here = (Steps.run_id == run_number(run)) & Steps.number.in_(part)
+            for wanted in (played.where(here).order_by(Episodes.number), lent.where(here).order_by(Borrowed.number)):
+                for row in session.execute(wanted):
+                    found[row.step].append(row.id)
+    for step, position in places:
+        if not 0 <= position < len(found[step]):
+            raise StoreError(
+                f"run {run}, step {step}: no episode at position {position} is stored; the step has {len(found[step])}"
+            )
+    return [found[step][position] for step, position in places]
 
 
 def damaged(store: Store, run: str) -> list[str]:

@@ -22,6 +22,7 @@ from sparring.storage.records import AdvantageRow, CheckpointRow, EvaluationRow,
 from sparring.storage.store import Store
 
 from . import checkpoint
+from .earlier import settle
 from .learner import HEAD, Learner
 from .model import Model
 from .plan import Plan, Planned, with_tokens
@@ -50,11 +51,16 @@ Watch = Callable[[Told], None]
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a step's episodes taught: who was compared, how each turn pulled, and the update's figures."""
+    """What a step's episodes taught: who was compared, how each turn pulled, and the update's figures.
+
+    ``earlier`` are the database ids of episodes of earlier steps that taught too, in the order in which ``advantages``
+    number them after the step's own.
+    """
 
     groups: tuple[GroupRow, ...]
     advantages: tuple[AdvantageRow, ...]
     figures: Figures
+    earlier: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -92,14 +98,21 @@ class Course:
         """The trainers that take part in ``step``."""
         return self.plan.due(step, self.figures)
 
-    def update(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int) -> Lesson:
-        """What these trainers make of the episodes, applied to the policy."""
+    def update(
+        self, due: Sequence[Planned], episodes: Sequence[Episode], step: int, own: Sequence[int] = ()
+    ) -> Lesson:
+        """What these trainers make of the episodes, applied to the policy.
+
+        ``own`` are the database ids of the episodes, where they are stored already.
+        """
         clock = time.monotonic()
         made = self.plan.make(due, episodes, step)
         done = self.learner.step(made.rows, made.shapes)
         advantages = with_tokens(made.advantages, done.rows, made.shapes)
+        earlier = queries.episode_ids(self.store, self.run, made.earlier) if made.earlier else []
+        settled = settle(advantages, len(episodes), own, earlier)
         figures: Figures = {**made.figures, **done.metrics(), "train_seconds": time.monotonic() - clock}
-        return Lesson(tuple(made.groups), tuple(advantages), figures)
+        return Lesson(tuple(made.groups), settled.advantages, figures, settled.borrowed)
 
     def save(self, record: StepRecord, clock: float) -> None:
         """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""

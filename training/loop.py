@@ -47,6 +47,7 @@ async def learn(
             advantages=lesson.advantages,
             metrics=summarise(episodes) | lesson.figures | {"play_seconds": played - clock},
             evaluations=await _measure(session, step),
+            borrowed=lesson.earlier,
         )
         _save(session, record, clock)
         _tell(session, watch, record, clock)
@@ -58,11 +59,14 @@ async def learn(
 def observe(
     session: Session, picks: Sequence[Pick], advantages: Sequence[AdvantageRow], pick_of: Sequence[int]
 ) -> None:
-    """Tell the curriculum each pick's mean absolute advantage (of the role it listens to)."""
+    """Tell the curriculum each pick's mean absolute advantage (of the role it listens to).
+
+    Turns of earlier steps say nothing of this step's picks.
+    """
     role = getattr(session.curriculum, "role", None)
     moved: dict[int, list[float]] = {}
     for row in advantages:
-        if role is None or row.role == role:
+        if row.episode < len(pick_of) and (role is None or row.role == role):
             moved.setdefault(pick_of[row.episode], []).append(abs(row.value))
     for index, pick in enumerate(picks):
         values = moved.get(index)

@@ -53,12 +53,12 @@ def study(
         clock = time.monotonic()
         course.follow(step)
         episodes, ids = course.episodes(step)
-        lesson = course.update(course.due(step), episodes, step)
+        lesson = course.update(course.due(step), episodes, step, ids)
         record = StepRecord(
             step=step,
             groups=lesson.groups,
             advantages=lesson.advantages,
-            borrowed=ids,
+            borrowed=(*ids, *lesson.earlier),
             metrics=summarise(episodes) | lesson.figures,
         )
         course.save(record, clock)

@@ -97,23 +97,28 @@ class Plan:
         return found
 
     def make(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int) -> Made:
-        """Rows, groups, advantages and estimators of these trainers, under names and numbers of the step."""
+        """Rows, groups, advantages and estimators of these trainers, under names and numbers of the step.
+
+        An advantage of a turn of ``earlier[k]`` has the ``episode`` len(episodes) + k.
+        """
         whole = Made([], [], [], {}, {})
         for planned in due:
             rng = np.random.Generator(np.random.Philox(derive(self.scenario.seed, step, "trainer", planned.name)))
             state = self.states.setdefault(planned.name, {})
             made = planned.part.make(Played(episodes, self.scenario.roles, step, rng, self.renderer, state))
-            first = len(whole.groups)
-            weight = planned.spec.weight
+            first, weight = len(whole.groups), planned.spec.weight
+            earlier = list(dict.fromkeys([*whole.earlier, *made.earlier]))
+            places = [len(episodes) + earlier.index(home) for home in made.earlier]
             whole = Made(
                 [*whole.rows, *(_scaled(row, planned.loss_name(row.loss), weight) for row in made.rows)],
                 [
                     *whole.groups,
                     *(replace(group, index=first + group.index, trainer=planned.name) for group in made.groups),
                 ],
-                [*whole.advantages, *_moved(made.advantages, first, planned.name, weight)],
+                [*whole.advantages, *_moved(made.advantages, first, places, planned)],
                 {**whole.shapes, **{planned.loss_name(own): shape for own, shape in made.shapes.items()}},
                 whole.figures | {f"{planned.name}/{name}": value for name, value in made.figures.items()},
+                earlier,
             )
         return whole
 
@@ -122,9 +127,14 @@ def _scaled(row: Row, name: str, weight: float) -> Row:
     return replace(row, loss=name, coefficient_T=[weight * share for share in row.coefficient_T])
 
 
-def _moved(rows: Sequence[AdvantageRow], first: int, trainer: str, weight: float) -> Iterator[AdvantageRow]:
+def _moved(
+    rows: Sequence[AdvantageRow], first: int, places: Sequence[int], planned: Planned
+) -> Iterator[AdvantageRow]:
+    """``places`` are the numbers, in the step, of the episodes of earlier steps."""
     for row in rows:
-        yield replace(row, group=first + row.group, trainer=trainer, pull=weight * row.pull)
+        episode = row.episode if row.episode >= 0 else places[-row.episode - 1]
+        pull = planned.spec.weight * row.pull
+        yield replace(row, episode=episode, group=first + row.group, trainer=planned.name, pull=pull)
 
 
 def with_tokens(

@@ -36,7 +36,9 @@ class Played:
 class Made:
     """What a trainer part made of a step. Group indices count from 0 within it; the step renumbers them.
 
-    ``shapes`` are token-level estimators by loss name, applied once the policy was scored.
+    ``shapes`` are token-level estimators by loss name, applied once the policy was scored. ``earlier`` names
+    episodes of earlier steps of this run, each once, by step and position there; an ``AdvantageRow`` of a turn of
+    ``earlier[k]`` has the ``episode`` -(k + 1), which the step renumbers too.
     """
 
     rows: Sequence[Row] = ()
@@ -44,6 +46,7 @@ class Made:
     advantages: Sequence[AdvantageRow] = ()
     shapes: Mapping[str, TokenAdvantage] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    earlier: Sequence[tuple[int, int]] = ()
 
 
 class TrainerPart(Protocol):

@@ -18,10 +18,9 @@ from ..groups import Group, Member, Place
 from ..losses.aggregate import shares
 from ..losses.supervised import Supervised
 from ..pack import pack
-from ..rows import Row
 from ..stages.base import Offering
 from .base import Made, Played
-from .keeping import Kept, keep, row_of, said
+from .keeping import Kept, keep, recalled, row_of, said
 from .picks import RIGHT, Choice, below, check_names, choose, groups_of, outcome, recorded
 from .policy_gradient import MAIN
 
@@ -70,7 +69,8 @@ class FineTuning:
     def make(self, played: Played) -> Made:
         """One row per conversation with a chosen turn; a role's coefficients add up to its weight x the mean weight.
 
-        Where turns wait there is one row per turn, and in its own step a turn's record says so, with weight 0.
+        Where turns wait there is one row per turn. In its own step the record of a turn that waits says so, with weight
+        0; the step that trains it has a record of its own.
         """
         groups: list[GroupRow] = []
         taught: list[AdvantageRow] = []
@@ -98,26 +98,24 @@ class FineTuning:
         """Chosen turns join those that wait; the first ``at`` are trained once there are so many."""
         held: list[Kept] = played.state.setdefault("waiting", [])
         for row in taught:
-            held.append(keep(played, Place(row.episode, row.turn), row.weight))
-        due = held[: self.config.at] if len(held) >= self.config.at else []
+            held.append(keep(played, Place(row.episode, row.turn), row.reward, row.weight))
+        due = self._released(held[: self.config.at] if len(held) >= self.config.at else [])
         del held[: len(due)]
-        rows = self._released(due)
-        for role in dict.fromkeys(row.role for row in rows):
-            steps = [kept["from"][0] for kept in due if kept["role"] == role]
-            note = f"waited since step {min(steps)}"
-            groups.append(GroupRow(len(groups), role, "", "waited", len(steps), note=note))
-        records = [replace(row, weight=0.0, note="waits") for row in taught]
+        rows = [row_of(kept, share * kept["weight"], MAIN, unit) for unit, (kept, share) in enumerate(due)]
+        then = recalled([one for one in due if one[0]["from"][0] != played.step], "waited", len(groups))
+        now = {tuple(kept["from"][1:]): share for kept, share in due if kept["from"][0] == played.step}
+        records = [_settled(row, now.get((row.episode, row.turn))) for row in taught]
         figures = {"turns": float(len(rows)), "waiting": float(len(held))}
-        return Made(rows, groups, records, figures=figures)
+        return Made(rows, groups + then.groups, records + then.advantages, figures=figures, earlier=then.earlier)
 
-    def _released(self, due: Sequence[Kept]) -> list[Row]:
-        rows: list[Row] = []
+    def _released(self, due: Sequence[Kept]) -> list[tuple[Kept, float]]:
+        """The turns, role by role, with the share of the loss that each of their tokens has."""
+        found: list[tuple[Kept, float]] = []
         for role in dict.fromkeys(kept["role"] for kept in due):
             mine = [kept for kept in due if kept["role"] == role]
             divided = shares([[said(kept)] for kept in mine], self.config.aggregate)
-            for kept, (share,) in zip(mine, divided, strict=True):
-                rows.append(row_of(kept, share * kept["weight"], MAIN, len(rows)))
-        return rows
+            found += [(kept, share) for kept, (share,) in zip(mine, divided, strict=True)]
+        return found
 
     def weighed(self, group: Group, episodes: Sequence[Episode]) -> list[Member]:
         """The chosen members of a group with their weights; who weighs nothing is not among them."""
@@ -144,6 +142,13 @@ class FineTuning:
         found = [outcome(episodes[one.place.episode], one.place.turn, name) for one in group.members]
         values = [float(value >= RIGHT) for value in found if value is not None]
         return math.fsum(values) / len(values) if values else None
+
+
+def _settled(row: AdvantageRow, share: float | None) -> AdvantageRow:
+    """The record of a turn in its own step: trained at once, each token with this share, or waiting."""
+    if share is None:
+        return replace(row, weight=0.0, note="waits")
+    return replace(row, pull=row.weight * share * row.n_tokens)
 
 
 def shown(index: int, role: str, members: Sequence[Member], weight: float) -> list[AdvantageRow]:

@@ -15,7 +15,7 @@ from sparring.scenarios.errors import ScenarioError
 from ..losses.supervised import NextToken
 from ..rows import Row
 from .base import Made, Played
-from .keeping import Kept, keep, row_of
+from .keeping import Kept, keep, recalled, row_of, said
 from .picks import Choice, check_names, choose, groups_of
 from .policy_gradient import MAIN
 
@@ -58,11 +58,13 @@ class TextReplay:
         kept: list[Kept] = played.state.setdefault("kept", [])
         pool = len(self.texts) if self.config.path is not None else len(kept)
         size = min(self.config.rows, pool)
+        own: list[Kept] = []  # turns of the policy, whose records lead back to them
         drawn = sorted(int(at) for at in played.rng.choice(pool, size=size, replace=False)) if size else []
         if self.config.path is not None:
             rows = [self._of_text(self.texts[at], played.renderer) for at in drawn]
         else:
-            rows = [row_of(kept[at], 1.0, MAIN) for at in drawn]
+            own = [kept[at] for at in drawn if said(kept[at])]
+            rows = [row_of(one, 1.0, MAIN) for one in own]
             self._keep(played, kept)
         rows = [row for row in rows if row.trained]
         total = sum(len(row.trained) for row in rows)
@@ -70,7 +72,9 @@ class TextReplay:
             replace(row, coefficient_T=[mark / total for mark in row.coefficient_T], unit=unit)
             for unit, row in enumerate(rows)
         ]
-        return Made(shared, figures={"rows": float(len(shared)), "pool": float(pool)})
+        back = recalled([(one, 1.0 / total) for one in own], "replayed")
+        figures = {"rows": float(len(shared)), "pool": float(pool)}
+        return Made(shared, back.groups, back.advantages, figures=figures, earlier=back.earlier)
 
     def _of_text(self, text: str, renderer: Any) -> Row:
         ids = [int(one) for one in renderer.tokenizer(text, add_special_tokens=False).input_ids]
@@ -81,11 +85,12 @@ class TextReplay:
         """A reservoir: after n turns each of them is kept with chance ``buffer`` / n."""
         for group in groups_of(played, self.config, shown=self.config.keep == "demonstrations"):
             for at in choose(group, played.episodes, self.config):
+                member = group.members[at]
                 seen = int(played.state.get("seen", 0)) + 1
                 played.state["seen"] = seen
                 slot = len(kept) if len(kept) < self.config.buffer else int(played.rng.integers(seen))
                 if slot < self.config.buffer:
-                    kept[slot : slot + 1] = [keep(played, group.members[at].place)]
+                    kept[slot : slot + 1] = [keep(played, member.place, member.reward)]
 
 
 def read_texts(file: Path) -> list[str]:

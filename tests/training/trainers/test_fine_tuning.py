@@ -163,11 +163,16 @@ def test_turns_wait_until_so_many_are_there(scenario: World, played: Play, episo
     told = []
     for step in (1, 2, 3):
         made = trainer.make(played([episode({"verifier": 1.0}, {"verifier": 1.0, "ids": (9,)})], state, step=step))
-        told.append((len(made.rows), made.figures["waiting"]))
-        assert [(row.weight, row.pull, row.note) for row in made.advantages] == [(0.0, 0.0, "waits")] * 2
+        told.append((len(made.rows), made.figures["waiting"], [(row.episode, row.note) for row in made.advantages]))
+        assert [row.weight > 0 for row in made.advantages] == [row.note != "waits" for row in made.advantages]
+        assert sum(row.pull for row in made.advantages) == pytest.approx(1.0 if made.rows else 0.0)
         state = json.loads(json.dumps(state))
-    assert told == [(0, 2), (3, 1), (3, 0)]  # what is left over waits on
-    assert made.groups[-1].note == "waited since step 2"
+    assert told == [
+        (0, 2, [(0, "waits")] * 2),
+        (3, 1, [(0, ""), (0, "waits"), (-1, "waited"), (-1, "waited")]),  # what is left over waits on
+        (3, 0, [(0, ""), (0, ""), (-1, "waited")]),
+    ]
+    assert made.earlier == [(2, 0)] and made.groups[-1].note == "waited since step 2"
 
 
 def test_turns_that_waited_are_trained_as_if_they_were_of_this_step(

@@ -112,6 +112,10 @@ def test_earlier_turns_are_kept_and_drawn_later(scenario: World, played: Play, e
     assert [(row.role, row.token_ids, row.trained) for row in second.rows] == [
         ("solver", [1, 2, 3, 11, 20, 30], [3, 4, 5])
     ]
+    (record,) = second.advantages
+    assert (second.earlier, record.episode, record.turn) == ([(1, 0)], -1, 1)
+    assert (record.reward, record.value, record.note) == (1.0, 1.0, "replayed")
+    assert record.pull == pytest.approx(1.0)
 
 
 def test_the_buffer_keeps_each_turn_with_the_same_chance(scenario: World, played: Play, episode: Make) -> None:
