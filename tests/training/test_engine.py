@@ -12,6 +12,7 @@ from sparring.agents.engine import Completion, Request
 from sparring.envs.types import Finish
 from sparring.scenarios.errors import EngineError
 from sparring.scenarios.schema import Sampling
+from sparring.training.engines.decode import Decoder
 from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.generic import Generic
 
@@ -154,6 +155,93 @@ def test_new_weights_are_seen_at_once(engine: Any, model: Any, fresh: Fresh) -> 
     assert after.logprobs == pytest.approx(expected, abs=1e-5) and after.logprobs != before.logprobs
 
 
+def assert_reads(engine: TransformersEngine, model: Any, fresh: Fresh) -> None:
+    """What the engine says has the log-probs of the model's own forward as it is now."""
+    asked = [request(seed) for seed in range(6)]
+    for one, done in zip(asked, engine.sample(asked), strict=True):
+        drawn_from = fresh(model, one.prompt_ids + done.token_ids)[len(one.prompt_ids) :]
+        expected = drawn_from.gather(1, torch.tensor(done.token_ids)[:, None])[:, 0].tolist()
+        assert done.logprobs == pytest.approx(expected, abs=1e-5)
+
+
+def is_joined(engine: TransformersEngine) -> bool:
+    assert isinstance(engine.decoder, Decoder)
+    return all(joined.one for joined in (*engine.decoder.qkv, *engine.decoder.gate_up))
+
+
+def test_joined_weights_are_the_parameters_an_optimiser_moves(engine: Any, model: Any, fresh: Fresh) -> None:
+    before = engine.sample([request(1)])[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    model(input_ids=torch.arange(20)[None], use_cache=False).logits.logsumexp(-1).mean().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    optimizer.step()
+    assert is_joined(engine) and engine.sample([request(1)])[0].logprobs != before.logprobs
+    assert_reads(engine, model, fresh)
+
+
+def test_joined_weights_are_saved_and_loaded_as_ever(
+    new_model: Callable[..., Any], fresh: Fresh, tmp_path: Any
+) -> None:
+    model, other = new_model(0), new_model(1)
+    untouched, engine = new_model(1).state_dict(), with_slots(model, 4)
+    with_slots(other, 4).decoder.model.save_pretrained(tmp_path)
+    loaded = type(other).from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in untouched.items())
+    model.load_state_dict(loaded)
+    assert is_joined(engine)
+    assert_reads(engine, model, fresh)
+    assert_same(engine.sample([request(3)]), with_slots(new_model(1), 4).sample([request(3)]))
+
+
+def test_two_engines_on_one_model_share_its_joined_weights(model: Any) -> None:
+    weights = {name: id(weight) for name, weight in model.named_parameters()}
+    first, second = with_slots(model, 4), with_slots(model, 8)
+    assert is_joined(first) and is_joined(second)
+    assert {name: id(weight) for name, weight in model.named_parameters()} == weights
+    attention = model.model.layers[0].self_attn
+    storages = {getattr(attention, name).weight.untyped_storage().data_ptr() for name in ("q_proj", "k_proj", "v_proj")}
+    assert len(storages) == 1
+
+
+def test_a_parameter_put_elsewhere_is_noticed(engine: Any, model: Any, fresh: Fresh) -> None:
+    layers = model.model.layers
+    layers[0].self_attn.k_proj.weight.data = layers[0].self_attn.k_proj.weight.detach() * 0.5
+    layers[1].mlp.up_proj.weight = torch.nn.Parameter(layers[1].mlp.up_proj.weight.detach() * 2.0)
+    assert not is_joined(engine)
+    assert_reads(engine, model, fresh)
+
+
+def test_a_layer_that_does_more_than_its_product_is_called(model: Any, fresh: Fresh) -> None:
+    model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda layer, seen, out: out * 1.5)
+    engine = with_slots(model, 4)
+    assert not is_joined(engine)
+    assert_reads(engine, model, fresh)
+
+
+def test_layers_replaced_or_hooked_later_are_called(engine: Any, model: Any, fresh: Fresh) -> None:
+    first, second = model.model.layers
+    first.self_attn.v_proj = torch.nn.Sequential(first.self_attn.v_proj, torch.nn.Hardtanh())  # as an adapter would be
+    second.mlp.gate_proj.register_forward_hook(lambda layer, seen, out: out * 1.5)
+    assert not engine.decoder.qkv[0].one and not engine.decoder.gate_up[1].one
+    assert_reads(engine, model, fresh)
+
+
+@pytest.mark.parametrize(("dtype", "gap"), [(torch.float64, 1e-5), (torch.bfloat16, 0.25)])
+def test_other_types_are_decoded_by_the_same_pass(model: Any, dtype: torch.dtype, gap: float) -> None:
+    decoder = with_slots(model, 2).decoder
+    model.to(dtype)
+    assert isinstance(decoder, Decoder) and decoder.verify(gap) <= gap
+    assert isinstance(with_slots(model, 2).decoder, Decoder)
+
+
+def test_angles_that_depend_on_the_length_are_asked_for_anew(new_model: Callable[..., Any], fresh: Fresh) -> None:
+    model, plain = new_model(), with_slots(new_model(), 4)
+    model.model.rotary_emb.rope_type = "dynamic of another kind"
+    engine = with_slots(model, 4)
+    assert engine.decoder.table(8) is None and plain.decoder.table(8) is not None
+    assert_same(engine.sample([request(2)]), plain.sample([request(2)]))
+
+
 def test_a_prompt_that_does_not_fit_is_refused(engine: Any) -> None:
     with pytest.raises(EngineError, match="the model reads 1024"):
         engine.sample([request(0, prompt=(1,) * 1020)])
@@ -205,7 +293,7 @@ def other_model(family: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = AutoConfig.for_model(family, **SHAPE, **OTHERS[family])
-        model: Any = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,16 +125,17 @@ class TransformersEngine:
 
 @dataclass(slots=True)
 class _Sequence:
-    """One request while it is being decoded."""
+    """One request while it is being decoded: ``lead`` is its slot's position less the batch's clock, which is fixed."""
 
     index: int
-    limit: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    lead: int
 
 
 class _Batch:
-    """The slots of one ``sample`` call. Row s of every tensor belongs to ``live[s]``; free rows idle at position 0."""
+    """The slots of one ``sample`` call. Row s of every tensor belongs to ``live[s]``; free rows idle at position 0.
+
+    What is drawn stays on the device until its sequence ends; a step asks it only which sequences have ended.
+    """
 
     def __init__(self, engine: TransformersEngine, decoder: Decoder, requests: Sequence[Request], longest: int) -> None:
         import torch
@@ -153,8 +154,15 @@ class _Batch:
         self.last_S = torch.zeros(width, dtype=torch.long, device=device)
         self.position_S = torch.zeros(width, dtype=torch.long, device=device)
         self.drawn_S = torch.zeros(width, dtype=torch.long, device=device)
+        self.limit_S = torch.ones(width, dtype=torch.long, device=device)
+        self.live_S = torch.zeros(width, dtype=torch.bool, device=device)
         self.temperature_S = torch.ones(width, device=device)
         self.uniform_ST = torch.zeros((width, budget), dtype=torch.float64, device=device)
+        self.token_ST = torch.zeros((width, budget), dtype=torch.int32, device=device)
+        self.logprob_ST = torch.zeros((width, budget), device=device)
+        self.stop_V: Tensor | None = None
+        self.greedy = any(request.sampling.temperature <= 0 for request in requests)
+        self.clock = 0
 
     def admit(self) -> None:
         """Fill free slots once an eighth of them is free; siblings with one prompt share its prefill."""
@@ -188,48 +196,55 @@ class _Batch:
         for slot, index in zip(slots, chosen, strict=True):
             request = self.requests[index]
             limit = request.sampling.max_tokens
-            self.live[slot] = _Sequence(index, limit)
+            self.live[slot] = _Sequence(index, len(request.prompt_ids) - self.clock)
             self.uniform_ST[slot, :limit] = torch.from_numpy(uniforms(request))
             self.temperature_S[slot] = request.sampling.temperature
-            self.drawn_S[slot] = 0
+            self.limit_S[slot] = limit
+        self.drawn_S[slots] = 0
+        self.live_S[slots] = True
 
     def advance(self) -> None:
         """One token for every live slot."""
         if not self.live:
             return
-        longest = int(self.position_S.max()) + 1
+        longest = self.clock + max(sequence.lead for sequence in self.live.values()) + 1
         logits = self.decoder.step(self.last_S, self.position_S, self.cache, longest)
-        self.position_S += 1
+        self.clock += 1
+        self.position_S += self.live_S
         self._draw(logits, None)
 
     def _draw(self, logits_SV: Tensor, slot_S: Tensor | None) -> None:
         """Sample one token for these slots (all when ``None``) from their own uniforms, then retire the finished."""
         import torch
 
+        if self.stop_V is None:
+            stops = [token for token in self.engine.stop_ids if token < logits_SV.shape[-1]]
+            self.stop_V = torch.zeros(logits_SV.shape[-1], dtype=torch.bool, device=logits_SV.device)
+            self.stop_V[stops] = True
         where_S = torch.arange(self.width, device=logits_SV.device) if slot_S is None else slot_S
         drawn_S = self.drawn_S[where_S]
-        uniform_S = self.uniform_ST[where_S, drawn_S.clamp(max=self.uniform_ST.shape[1] - 1)]
-        token_S, logprob_S = choose(logits_SV, self.temperature_S[where_S], uniform_S)
-        self.last_S[where_S] = token_S
-        self.drawn_S[where_S] = drawn_S + 1
-        finished = []
-        for slot, token, logprob in zip(where_S.tolist(), token_S.tolist(), logprob_S.tolist(), strict=True):
-            sequence = self.live.get(slot)
-            if sequence is None:
-                continue
-            sequence.token_ids.append(token)
-            sequence.logprobs.append(logprob)
-            if token in self.engine.stop_ids or len(sequence.token_ids) >= sequence.limit:
-                finished.append(slot)
-        self._retire(finished)
+        uniform_S = self.uniform_ST[where_S, drawn_S]
+        token_S, logprob_S = choose(logits_SV, self.temperature_S[where_S], uniform_S, self.greedy)
+        self.token_ST[where_S, drawn_S] = token_S.int()
+        self.logprob_ST[where_S, drawn_S] = logprob_S
+        live_S = self.live_S[where_S]
+        drawn_S += live_S
+        self.last_S[where_S], self.drawn_S[where_S] = token_S, drawn_S
+        ended_S = (self.stop_V[token_S] | (drawn_S >= self.limit_S[where_S])) & live_S
+        self._retire(where_S[ended_S])
 
-    def _retire(self, finished: list[int]) -> None:
-        for slot in finished:
-            sequence = self.live.pop(slot)
-            self.done[sequence.index] = self.engine.complete(sequence.token_ids, sequence.logprobs)
-            self.free.append(slot)
-        idle = [slot for slot in range(self.width) if slot not in self.live]
-        self.position_S[idle] = 0
+    def _retire(self, slot_S: Tensor) -> None:
+        """Hand out what these slots have said and free them; they idle at position 0."""
+        slots = slot_S.tolist()
+        if not slots:
+            return
+        counts, token_ST, logprob_ST = self.drawn_S[slot_S].tolist(), self.token_ST[slot_S], self.logprob_ST[slot_S]
+        for slot, count, token_T, logprob_T in zip(slots, counts, token_ST, logprob_ST, strict=True):
+            index = self.live.pop(slot).index
+            self.done[index] = self.engine.complete(token_T[:count].tolist(), logprob_T[:count].tolist())
+        self.free += slots
+        self.live_S[slot_S] = False
+        self.position_S[slot_S], self.drawn_S[slot_S] = 0, 0
         if not self.waiting and self.live and len(self.live) <= self.width // 2:
             self._shrink()
 
@@ -240,8 +255,9 @@ class _Batch:
         slots = sorted(self.live)
         keep = torch.tensor(slots, device=self.position_S.device)
         self.cache.keep(keep)
-        for name in ("last_S", "position_S", "drawn_S", "temperature_S", "uniform_ST"):
-            setattr(self, name, getattr(self, name)[keep])
+        for name, value in vars(self).items():
+            if name.endswith(("_S", "_ST")):
+                setattr(self, name, value[keep])
         self.live = {row: self.live[slot] for row, slot in enumerate(slots)}
         self.width, self.free = len(slots), []
 
@@ -278,15 +294,18 @@ def uniforms(request: Request) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.random.Generator(np.random.Philox(request.seed)).random(request.sampling.max_tokens)
 
 
-def choose(logits_SV: Tensor, temperature_S: Tensor, uniform_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens (S,) by inverse distribution function and their log-probs (S,) in nats; temperature 0 is greedy."""
+def choose(logits_SV: Tensor, temperature_S: Tensor, uniform_S: Tensor, greedy: bool = True) -> tuple[Tensor, Tensor]:
+    """Tokens (S,) by inverse distribution function and their log-probs (S,) in nats; temperature 0 is greedy.
+
+    ``greedy`` says whether any temperature may be 0.
+    """
     import torch
 
-    greedy = temperature_S <= 0
-    scale = torch.where(greedy, torch.ones_like(temperature_S), temperature_S)
+    scale = torch.where(temperature_S <= 0, 1.0, temperature_S) if greedy else temperature_S
     logprob_SV = torch.log_softmax(logits_SV.float() / scale[:, None], dim=-1)
     mass_SV = logprob_SV.exp().cumsum(-1)
     level_S = uniform_S.to(mass_SV.dtype).clamp(max=1 - 1e-7) * mass_SV[:, -1]
     token_S = torch.searchsorted(mass_SV, level_S[:, None], right=True)[:, 0].clamp(max=logits_SV.shape[-1] - 1)
-    token_S = torch.where(greedy, logits_SV.argmax(-1), token_S)
+    if greedy:
+        token_S = torch.where(temperature_S <= 0, logits_SV.argmax(-1), token_S)
     return token_S, logprob_SV.gather(-1, token_S[:, None])[:, 0]
