@@ -169,6 +169,7 @@ def test_a_row_without_a_needed_field_is_named_by_its_line(sparring: Words, plac
     assert untouched(place)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_whole_model_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
     (place / "nothing").mkdir()
     done = sparring("run", "tiny.yaml", "-s", "policy.model=./nothing")
@@ -200,6 +201,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(sparring: Words, place: Pat
     assert (place / "notes.db").read_text() == "These are my notes, not a database.\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_whole_step_and_the_run_goes_on_afterwards(sparring: Words, place: Path) -> None:
     assert sparring("run", "tiny.yaml").returncode == 0
     before = counts(place)["r1"]
@@ -214,6 +216,7 @@ def test_a_full_disk_costs_no_whole_step_and_the_run_goes_on_afterwards(sparring
     assert counts(place) == {"r1": before, "r2": ("done", 13, 24)}
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_a_whole_step_and_resume_finishes(sparring: Words, begin: Any, place: Path) -> None:
     with begin("run", "tiny.yaml", "-s", "training.steps=25") as process:
         for line in process.stdout:
@@ -229,6 +232,7 @@ def test_ctrl_c_stops_at_a_whole_step_and_resume_finishes(sparring: Words, begin
     assert counts(place) == {"r1": ("done", 26, 50)}
 
 
+@pytest.mark.slow
 def test_two_runs_write_one_database_at_once(begin: Any, place: Path) -> None:
     both = [begin("run", "tiny.yaml", "-s", "training.steps=6", "-s", f"seed={seed}") for seed in (1, 2)]
     for process in both:
@@ -238,6 +242,7 @@ def test_two_runs_write_one_database_at_once(begin: Any, place: Path) -> None:
     assert checkpoints(place, "r1") == checkpoints(place, "r2") == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_cannot_be_resumed(sparring: Words, begin: Any, place: Path) -> None:
     with begin("run", "tiny.yaml", "-s", "training.steps=5000") as process:
         try:
@@ -251,6 +256,7 @@ def test_a_run_that_another_process_writes_cannot_be_resumed(sparring: Words, be
     assert counts(place)["r1"][0] == "stopped"
 
 
+@pytest.mark.slow
 def test_what_is_not_in_the_database_is_named_with_where_to_look(sparring: Words, place: Path) -> None:
     assert sparring("run", "tiny.yaml", "-s", "training.steps=1").returncode == 0
     for word, what in (("r9", "no run r9"), ("r1/77", "run r1 has no step 77")):
@@ -300,6 +306,7 @@ def hashes(place: Path) -> list[str]:
         return [sha for (sha,) in database.execute("SELECT weights_sha FROM policy_versions ORDER BY id")]
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_no_number_is_masked_told_and_stored(
     sparring: Words, place: Path, rewarded: list[str]
 ) -> None:
@@ -313,6 +320,7 @@ def test_a_reward_that_is_no_number_is_masked_told_and_stored(
     assert counts(place)["r1"] == ("done", 3, 4) and len(set(hashes(place))) == 1
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_no_number_stops_the_run_after_its_last_whole_step(
     sparring: Words, place: Path, rewarded: list[str]
 ) -> None:
@@ -321,6 +329,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_after_its_last_whole_step(
     assert counts(place)["r1"] == ("failed", 2, 2) and checkpoints(place, "r1") == 2
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_no_number_is_left_out_where_the_scenario_says_so(
     sparring: Words, place: Path, rewarded: list[str]
 ) -> None:
@@ -341,6 +350,7 @@ def test_truncated_sampling_is_refused_where_it_would_be_trained_on(sparring: Wo
 # -- what trainers need ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_layer_that_an_adapter_should_change_is_named_when_absent(sparring: Words, place: Path) -> None:
     pytest.importorskip("peft", reason="adapters need the extra `lora`")
     done = sparring("run", "tiny.yaml", *changed("policy.lora={modules: [q_porj]}"))
@@ -349,6 +359,7 @@ def test_a_layer_that_an_adapter_should_change_is_named_when_absent(sparring: Wo
     assert counts(place) == {} and not (place / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_file_of_texts_that_is_absent_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
     done = sparring("run", "tiny.yaml", *changed("training.trainers={rl: {}, keep: {kind: replay, path: texts.txt}}"))
     refused(done, 2, "trainer replay: texts.txt", "No such file", "path starts from the scenario's folder")
@@ -367,6 +378,7 @@ def test_roles_and_nodes_that_stages_and_trainers_name_must_be_there(sparring: W
     assert untouched(place)
 
 
+@pytest.mark.slow
 def test_a_reference_of_another_vocabulary_is_named_and_no_run_is_made(sparring: Words, place: Path) -> None:
     other = place / "other"
     shutil.copytree(place / "model", other)
@@ -381,6 +393,7 @@ def test_a_reference_of_another_vocabulary_is_named_and_no_run_is_made(sparring:
     assert counts(place) == {} and not (place / "checkpoints").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_checkpoint_cut_short_is_named_and_the_one_before_it_goes_on(
     sparring: Words, place: Path, rewarded: list[str], name: str
@@ -397,6 +410,7 @@ def test_a_checkpoint_cut_short_is_named_and_the_one_before_it_goes_on(
     assert hashes(place) == whole and counts(place)["r1"] == ("done", 3, 4)
 
 
+@pytest.mark.slow
 def test_a_step_that_holds_no_token_to_train_says_so(sparring: Words, place: Path, rewarded: list[str]) -> None:
     done = sparring(*rewarded, *changed("roles.solver.reward=[format]"))  # earned by every answer alike
     assert done.returncode == 0, done.stderr

@@ -105,6 +105,8 @@ def _succeeding(layers: tuple[str, ...]) -> set[str]:
 
 def test_probe_attacks_are_live_without_any_layer() -> None:
     dead = set(probe.ATTACKS) - _succeeding(())
+    if "new_namespace" in dead:  # a thread that another attack left running forbids new namespaces
+        dead -= _succeeding(())
     # no descriptor is left open in any tier, and an ordinary user cannot become root anywhere
     assert dead <= {"found_descriptor", "become_root"}
 

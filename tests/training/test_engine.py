@@ -238,6 +238,7 @@ def test_angles_that_depend_on_the_length_are_asked_for_anew(new_model: Callable
     model, plain = new_model(), with_slots(new_model(), 4)
     model.model.rotary_emb.rope_type = "dynamic of another kind"
     engine = with_slots(model, 4)
+    assert isinstance(engine.decoder, Decoder) and isinstance(plain.decoder, Decoder)
     assert engine.decoder.table(8) is None and plain.decoder.table(8) is not None
     assert_same(engine.sample([request(2)]), plain.sample([request(2)]))
 
