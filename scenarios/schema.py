@@ -1,89 +1,31 @@
 """What a scenario file may say: frozen pydantic models, no key beyond those named here. Imports nothing heavy.
 
-Only the shape lives here. Reading a file is ``load.py``, what fits together with what is ``checks.py``.
+Only the shape lives here, graph and training beside it in files of their own. Reading a file is ``load.py``, what fits
+together with what is ``checks.py``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Strict,
-    Tag,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from .digest import digest
+from .graph_spec import END, Arrow, Edge, GraphSpec, NodeSpec
 from .problems import KeyPath
+from .ref import Flag, Number, Ref, Spec, Whole, located, with_kind
 from .registry import graphs
 from .schedule import Now, Schedule, place
+from .training_spec import CheckpointSpec, OptimizerSpec, ReferenceSpec, TrainerSpec, TrainingSpec, WhenSpec
 
-Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict()]
-Flag = Annotated[bool, Strict()]
-
-END = "END"
-EDGE = re.compile(
-    r"\s*(?P<source>[\w-]+)\s*->\s*(?P<targets>[\w-]+(?:\s*,\s*[\w-]+)*)(?:\s+if\s+(?P<condition>[\w-]+))?\s*"
-)
-
-
-class Spec(BaseModel):
-    """Base of every scenario model: frozen, unknown keys refused, no inf or nan."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
-
-
-def _rest(value: Mapping[str, Any], *without: str) -> dict[str, Any]:
-    return {key: item for key, item in value.items() if key not in without}
-
-
-def _with_kind(key: str, role: Any) -> Any:
-    if role is None:
-        return {"kind": key}
-    if isinstance(role, Mapping) and role.get("kind") is None:
-        return {**role, "kind": key}
-    return role
-
-
-class Ref(Spec):
-    """A part by name. In YAML a string, or a mapping with ``kind`` and the part's options flat beside it."""
-
-    kind: str = Field(min_length=1)
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"kind": value}
-        if not isinstance(value, Mapping):
-            raise ValueError("a part's name, or a mapping with kind: and its options, is needed")
-        if set(value) <= {"kind", "options"} and isinstance(value.get("options"), dict):
-            return dict(value)
-        return {**({"kind": value["kind"]} if "kind" in value else {}), "options": _rest(value, "kind")}
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self.options}
-
-
-def located(ref: Ref, base: Path) -> Ref:
-    """The reference with an option called ``path`` made to start from ``base``, the scenario's folder."""
-    path = ref.options.get("path")
-    if not isinstance(path, str) or not path:
-        return ref
-    return ref.model_copy(update={"options": {**ref.options, "path": str(base / path)}})
+__all__ = [
+    "END", "Arrow", "AuditSpec", "BudgetSpec", "CheckpointSpec", "Edge", "EvaluationSpec", "Flag", "GraphSpec",
+    "GroupSpec", "LoraSpec", "NodeSpec", "Number", "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec", "RoleSpec",
+    "RolloutSpec", "Sampling", "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole",
+    "located",
+]  # fmt: skip
 
 
 class Sampling(Spec):
@@ -108,6 +50,7 @@ class RoleSpec(Spec):
     sees: tuple[str, ...] = ()
     compare: Literal["siblings", "step", "baseline"] = "siblings"
     discount: Number | None = Field(default=None, ge=0, le=1)
+    demonstrated: Number = Field(default=0.0, ge=0, le=1)
     weight: Number = Field(default=1.0, ge=0)
     adapter: str = ""
 
@@ -123,91 +66,6 @@ class RoleSpec(Spec):
         if len(set(value)) < len(value):
             raise ValueError("a reward is listed twice; give it a weight instead: {name: 2.0}")
         return dict.fromkeys(value, 1.0)
-
-
-class NodeSpec(Spec):
-    """One node of a graph: a role speaks (``role``), or the environment acts (``do``)."""
-
-    role: str | None = None
-    do: Literal["admit", "step"] | None = None
-    samples: Whole = Field(default=1, ge=1, le=1024)
-    prompt: str | None = None
-    pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
-    at_most: Whole | None = Field(default=None, ge=1)
-    fresh: Flag = False
-
-    @model_validator(mode="after")
-    def _one_actor(self) -> NodeSpec:
-        if (self.role is None) == (self.do is None):
-            raise ValueError("a node needs exactly one of role: or do:")
-        if self.do is not None and (self.samples != 1 or self.prompt is not None or self.fresh):
-            raise ValueError("samples, prompt and fresh are for nodes with a role: the environment acts once per turn")
-        return self
-
-
-class Arrow(NamedTuple):
-    """One source, one target, and the condition's name or ``None``."""
-
-    source: str
-    target: str
-    condition: str | None
-
-
-class Edge(Spec):
-    """One line of ``edges``: ``a -> b, c if condition`` or ``{from: a, to: [b, c], if: condition}``."""
-
-    source: str = Field(alias="from", min_length=1)
-    targets: tuple[str, ...] = Field(alias="to", min_length=1)
-    condition: str | None = Field(default=None, alias="if")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            targets = value.get("to")
-            return {**value, "to": [targets]} if isinstance(targets, str) else value
-        found = EDGE.fullmatch(value) if isinstance(value, str) and len(value) < 1000 else None
-        if found is None:
-            raise ValueError("an edge is written 'a -> b', 'a -> b, c if wrong' or {from: a, to: b, if: wrong}")
-        targets = [name.strip() for name in found["targets"].split(",")]
-        return {"from": found["source"], "to": targets, "if": found["condition"]}
-
-
-class GraphSpec(Spec):
-    """Who speaks after whom. ``start`` is the first node unless said otherwise; ``END`` may be a target."""
-
-    nodes: dict[str, NodeSpec] = Field(min_length=1)
-    edges: tuple[Edge, ...] = ()
-    start: str = ""
-
-    @field_validator("nodes", mode="before")
-    @classmethod
-    def _plain_names(cls, value: Any) -> Any:
-        for name in value if isinstance(value, Mapping) else ():
-            if name == END or not re.fullmatch(r"[\w-]+", str(name)):
-                raise ValueError(f"{name!r} cannot name a node: letters, digits, _ and - are allowed, END is taken")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _first(cls, value: Any) -> Any:
-        nodes = value.get("nodes") if isinstance(value, Mapping) else None
-        if isinstance(nodes, Mapping) and nodes and value.get("start") in (None, ""):
-            return {**value, "start": next(iter(nodes))}
-        return value
-
-    def arrows(self) -> tuple[Arrow, ...]:
-        """Every edge with one target each, in the order written; leaving the graph is the target ``END``."""
-        return tuple(Arrow(edge.source, target, edge.condition) for edge in self.edges for target in edge.targets)
-
-    @property
-    def proposes(self) -> bool:
-        """Whether tasks arise inside the graph (it has a ``do: admit`` node)."""
-        return any(node.do == "admit" for node in self.nodes.values())
-
-    def roles(self) -> list[str]:
-        """The roles that speak, in the order their nodes are written, each once."""
-        return list(dict.fromkeys(node.role for node in self.nodes.values() if node.role is not None))
 
 
 class LoraSpec(Spec):
@@ -252,125 +110,6 @@ class GroupSpec(Spec):
     stages: tuple[Ref, ...] = ()
 
 
-class OptimizerSpec(Spec):
-    """``lr`` per step, ``warmup`` in steps (linear from 0)."""
-
-    kind: Literal["adamw", "sgd"] = "adamw"
-    lr: Number = Field(default=1e-3, ge=0)
-    betas: tuple[Number, Number] = (0.9, 0.95)
-    weight_decay: Number = Field(default=0.0, ge=0)
-    warmup: Whole = Field(default=0, ge=0)
-
-    @field_validator("betas")
-    @classmethod
-    def _below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in value):
-            raise ValueError("two numbers from 0 up to, not including, 1 are needed")
-        return value
-
-
-class CheckpointSpec(Spec):
-    """Weights are written every ``every`` steps and the newest ``keep`` are kept."""
-
-    every: Whole = Field(default=1, ge=1)
-    keep: Whole = Field(default=2, ge=1)
-
-
-class WhenSpec(Spec):
-    """A trainer waits until a figure of the last step is inside these bounds; a figure that is not there is outside."""
-
-    metric: str = Field(min_length=1)
-    at_least: Number | None = None
-    at_most: Number | None = None
-
-    def holds(self, figures: Mapping[str, float | None]) -> bool:
-        """Whether the figure is there and inside the bounds."""
-        value = figures.get(self.metric)
-        if value is None:
-            return False
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
-
-
-class TrainerSpec(Ref):
-    """A trainer part and when it takes part in a step: steps after ``after`` up to ``until``, each ``every``-th one.
-
-    ``weight`` scales its loss. Its other keys are the part's options.
-    """
-
-    after: Whole = Field(default=0, ge=0)
-    until: Whole | None = Field(default=None, ge=1)
-    every: Whole = Field(default=1, ge=1)
-    when: WhenSpec | None = None
-    weight: Number = Field(default=1.0, ge=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"kind": value}
-        if not isinstance(value, Mapping):
-            raise ValueError("a trainer's name, or a mapping with kind: and its options, is needed")
-        own = {key: item for key, item in value.items() if key in cls.model_fields and key != "options"}
-        options = value.get("options")
-        rest = options if isinstance(options, dict) else _rest(value, *own)
-        return {**own, "options": dict(rest)}
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        when = self.when.model_dump(mode="json") if self.when is not None else None
-        plan = {"after": self.after, "until": self.until, "every": self.every, "when": when, "weight": self.weight}
-        return {"kind": self.kind, **plan, **self.options}
-
-    def due(self, step: int, figures: Mapping[str, float | None]) -> bool:
-        """Whether it takes part in this step (from 1), given the last step's figures."""
-        if step <= self.after or (self.until is not None and step > self.until) or (step - self.after) % self.every:
-            return False
-        return self.when is None or self.when.holds(figures)
-
-
-class ReferenceSpec(Spec):
-    """What log-probs are compared with by a KL term or DPO: ``start`` is the policy as this run began, or a model.
-
-    ``every`` steps the policy itself becomes the reference (0: never).
-    """
-
-    model: str = Field(default="start", min_length=1)
-    every: Whole = Field(default=0, ge=0)
-
-
-class TrainingSpec(Spec):
-    """The update: how many, what teaches, with which optimiser.
-
-    ``objective`` names a bundle of advantage, loss and group stages; what is written beside it wins. ``trainers`` are
-    the parts that make rows of what was played; ``rl`` alone unless said otherwise. Each step is ``epochs`` passes over
-    its rows in ``minibatches`` optimiser updates each. ``layout`` is how rows lie in a batch: padded, or packed end to
-    end; auto packs on a GPU where the model reads packed rows exactly. ``on_bad_step``: what a loss or gradient that is
-    not finite does; it is never applied.
-    """
-
-    steps: Whole = Field(default=60, ge=0)
-    objective: str | None = None
-    advantage: Ref = Ref(kind="grpo")
-    loss: Ref = Ref(kind="dapo")
-    trainers: dict[str, TrainerSpec] = Field(default_factory=lambda: {"rl": TrainerSpec(kind="rl")}, min_length=1)
-    reference: ReferenceSpec = ReferenceSpec()
-    optimizer: OptimizerSpec = OptimizerSpec()
-    max_grad_norm: Number = Field(default=1.0, gt=0)
-    epochs: Whole = Field(default=1, ge=1)
-    minibatches: Whole = Field(default=1, ge=1)
-    micro_batch_tokens: Whole = Field(default=16384, ge=1)
-    layout: Literal["auto", "padded", "packed"] = "auto"
-    on_bad_step: Literal["stop", "skip"] = "stop"
-    checkpoint: CheckpointSpec = CheckpointSpec()
-
-    @field_validator("trainers", mode="before")
-    @classmethod
-    def _name_trainers(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {key: _with_kind(str(key), trainer) for key, trainer in value.items()}
-
-
 class EvaluationSpec(Spec):
     """Held-out tasks every ``every`` steps (0: never); ``metrics`` are ``accuracy`` and ``pass@k``."""
 
@@ -378,6 +117,16 @@ class EvaluationSpec(Spec):
     tasks: Whole = Field(default=200, ge=1)
     metrics: tuple[str, ...] = ("accuracy",)
     temperature: Number = Field(default=1.0, ge=0, le=10)
+
+
+class AuditSpec(Spec):
+    """Before a run begins its verifier is tried with cheap answers on ``tasks`` tasks.
+
+    It is refused when one way of answering that needs no understanding earns more than ``most`` on the average.
+    """
+
+    most: Number = Field(default=0.25, ge=0)
+    tasks: Whole = Field(default=8, ge=1)
 
 
 class BudgetSpec(Spec):
@@ -416,6 +165,7 @@ class Scenario(Spec):
     group: GroupSpec = GroupSpec()
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    audit: AuditSpec = AuditSpec()
     budget: BudgetSpec = BudgetSpec()
     store: StoreSpec = StoreSpec()
     load: tuple[str, ...] = ()
@@ -428,7 +178,7 @@ class Scenario(Spec):
     def _name_kinds(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {key: _with_kind(str(key), role) for key, role in value.items()}
+        return {key: with_kind(str(key), role) for key, role in value.items()}
 
     @property
     def path(self) -> Path | None:

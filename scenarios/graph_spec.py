@@ -1,0 +1,101 @@
+"""A role graph as data: nodes, edges, where it begins. Compiling it is ``sparring.agents.graph``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from .ref import Flag, Spec, Whole
+
+END = "END"
+EDGE = re.compile(
+    r"\s*(?P<source>[\w-]+)\s*->\s*(?P<targets>[\w-]+(?:\s*,\s*[\w-]+)*)(?:\s+if\s+(?P<condition>[\w-]+))?\s*"
+)
+
+
+class NodeSpec(Spec):
+    """One node of a graph: a role speaks (``role``), or the environment acts (``do``)."""
+
+    role: str | None = None
+    do: Literal["admit", "step"] | None = None
+    samples: Whole = Field(default=1, ge=1, le=1024)
+    prompt: str | None = None
+    pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
+    at_most: Whole | None = Field(default=None, ge=1)
+    fresh: Flag = False
+
+    @model_validator(mode="after")
+    def _one_actor(self) -> NodeSpec:
+        if (self.role is None) == (self.do is None):
+            raise ValueError("a node needs exactly one of role: or do:")
+        if self.do is not None and (self.samples != 1 or self.prompt is not None or self.fresh):
+            raise ValueError("samples, prompt and fresh are for nodes with a role: the environment acts once per turn")
+        return self
+
+
+class Arrow(NamedTuple):
+    """One source, one target, and the condition's name or ``None``."""
+
+    source: str
+    target: str
+    condition: str | None
+
+
+class Edge(Spec):
+    """One line of ``edges``: ``a -> b, c if condition`` or ``{from: a, to: [b, c], if: condition}``."""
+
+    source: str = Field(alias="from", min_length=1)
+    targets: tuple[str, ...] = Field(alias="to", min_length=1)
+    condition: str | None = Field(default=None, alias="if")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            targets = value.get("to")
+            return {**value, "to": [targets]} if isinstance(targets, str) else value
+        found = EDGE.fullmatch(value) if isinstance(value, str) and len(value) < 1000 else None
+        if found is None:
+            raise ValueError("an edge is written 'a -> b', 'a -> b, c if wrong' or {from: a, to: b, if: wrong}")
+        targets = [name.strip() for name in found["targets"].split(",")]
+        return {"from": found["source"], "to": targets, "if": found["condition"]}
+
+
+class GraphSpec(Spec):
+    """Who speaks after whom. ``start`` is the first node unless said otherwise; ``END`` may be a target."""
+
+    nodes: dict[str, NodeSpec] = Field(min_length=1)
+    edges: tuple[Edge, ...] = ()
+    start: str = ""
+
+    @field_validator("nodes", mode="before")
+    @classmethod
+    def _plain_names(cls, value: Any) -> Any:
+        for name in value if isinstance(value, Mapping) else ():
+            if name == END or not re.fullmatch(r"[\w-]+", str(name)):
+                raise ValueError(f"{name!r} cannot name a node: letters, digits, _ and - are allowed, END is taken")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first(cls, value: Any) -> Any:
+        nodes = value.get("nodes") if isinstance(value, Mapping) else None
+        if isinstance(nodes, Mapping) and nodes and value.get("start") in (None, ""):
+            return {**value, "start": next(iter(nodes))}
+        return value
+
+    def arrows(self) -> tuple[Arrow, ...]:
+        """Every edge with one target each, in the order written; leaving the graph is the target ``END``."""
+        return tuple(Arrow(edge.source, target, edge.condition) for edge in self.edges for target in edge.targets)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether tasks arise inside the graph (it has a ``do: admit`` node)."""
+        return any(node.do == "admit" for node in self.nodes.values())
+
+    def roles(self) -> list[str]:
+        """The roles that speak, in the order their nodes are written, each once."""
+        return list(dict.fromkeys(node.role for node in self.nodes.values() if node.role is not None))
