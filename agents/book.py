@@ -20,7 +20,7 @@ ENVIRONMENT = "environment"
 @dataclass
 class Book:
     """One growing episode. ``states`` holds environment snapshots by environment turn; ``over`` the turns after which
-    the environment takes no more actions."""
+    the environment takes no more actions, ``seats`` the roles that hear each other only through the environment."""
 
     index: int = 0
     pick: int = 0
@@ -32,6 +32,7 @@ class Book:
     refusals: dict[int, Refusal] = field(default_factory=dict)
     states: dict[int, object] = field(default_factory=dict)
     over: set[int] = field(default_factory=set)
+    seats: frozenset[str] = frozenset()
     note: str = ""
 
     def reserve(self, count: int) -> int:
@@ -79,6 +80,15 @@ class Book:
             return self.turn(turn.parent)
         return turn
 
+    def give(self, index: int | None, scores: Sequence[Score]) -> None:
+        """Add scores to a turn's; nobody's (``None``) are dropped."""
+        if index is not None:
+            self.scores[index] = (*self.scores.get(index, ()), *scores)
+
+    def newest(self, author: str, index: int) -> int | None:
+        """The last turn of ``author`` on the branch that ends here; ``None`` while it has not spoken."""
+        return next((turn.index for turn in self.path(index) if turn.author == author), None)
+
     def score(self, turn: Turn, name: str) -> Score | None:
         """The score of this name on the turn or, for an environment turn, on the turn it answers."""
         return next((score for score in self.scores.get(self.spoken(turn).index, ()) if score.name == name), None)
@@ -95,14 +105,18 @@ class Book:
     def view(self, name: str, parent: int | None, sees: Sequence[str] = ()) -> View:
         """What lies before role ``name`` after turn ``parent``.
 
-        The words of a rubric writer are not part of the conversation: only roles that see rubrics read them.
+        The words of a rubric writer are not part of the conversation: only roles that see rubrics read them. A role
+        that holds a seat reads neither what is addressed to another seat nor what another seat said.
         """
+        private = self.seats - {name} if name in self.seats else frozenset()
         said: dict[str, str] = {}
         heard: list[Heard] = []
         spoke = False
         for turn in self.path(parent):
             spoke = spoke or turn.author == name
             if RUBRIC not in sees and turn.parsed is not None and turn.parsed.kind == RUBRIC:
+                continue
+            if turn.author in private or turn.addressee in private:
                 continue
             said.setdefault(turn.author, turn.said)
             if not spoke:

@@ -12,8 +12,11 @@ from typing import Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict
 
 from sparring.envs.types import Finish, Segment
+from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import engines
 from sparring.scenarios.schema import Sampling
+
+DEMONSTRATION = "demonstration"  # how a turn that nobody sampled came in, and what it names as its engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,24 @@ def defuse(text: str, specials: Sequence[str]) -> str:
     for special in specials:
         text = text.replace(special, f"{special[0]} {special[1:]}")
     return text
+
+
+def spoken(text: str, renderer: Renderer) -> tuple[int, ...]:
+    """The tokens of ``text`` as an assistant's whole turn: what stands between two generation prompts.
+
+    Raises ``ScenarioError`` when they do not say ``text``: a template rewrote it, or it names a control token.
+    """
+    question = Message("user", "?")
+    opened = renderer.open([question]).token_ids
+    whole = renderer.open([question, Message("assistant", text)]).token_ids
+    after = renderer.extend(Finish.STOP, []).token_ids
+    ids = whole[len(opened) : len(whole) - len(after)]
+    if whole != opened + ids + after or renderer.decode(ids) != text:
+        raise ScenarioError(
+            f"demonstration {text[:60]!r}: the chat template turns it into {renderer.decode(ids)[:60]!r}; write it "
+            f"without control tokens and outer white space, the way the model itself would say it"
+        )
+    return ids
 
 
 class ByteRenderer:

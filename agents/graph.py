@@ -25,7 +25,8 @@ from sparring.scenarios.schema import END as LEAVE
 from sparring.scenarios.schema import GraphSpec, NodeSpec
 
 from .book import ENVIRONMENT, Book
-from .stage import Runtime, admit, reset_one, speak, stand, step
+from .stage import Runtime, admit, speak, stand, step
+from .world import reset_one
 
 ROUNDS = 32  # how often a branch may go round the whole graph before it is stopped
 ROOT = -1  # in an inbox: start from nothing
@@ -52,10 +53,11 @@ Visit = Callable[[Runtime, str, NodeSpec, Sequence["int | None"]], Coroutine[Any
 
 @dataclass(frozen=True)
 class Exit:
-    """One way out of a node."""
+    """One way out of a node; ``role`` is who speaks at the target, ``None`` for the environment."""
 
     target: str
     condition: Condition | None
+    role: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,15 @@ class RoleGraph:
         if given is None:
             return {self.spec.start: [ROOT]}
         if not self.entry:
-            return {self.spec.start: [given.index]}
+            return {self._first(given): [given.index]}
         return route(book, [given], self.entry, self.longest)
+
+    def _first(self, given: Turn) -> str:
+        """The start node, unless the environment addresses somebody who speaks elsewhere."""
+        nodes = self.spec.nodes
+        if given.addressee in (None, nodes[self.spec.start].role):
+            return self.spec.start
+        return next((name for name, node in nodes.items() if node.role == given.addressee), self.spec.start)
 
 
 def build_graph(spec: GraphSpec) -> RoleGraph:
@@ -87,7 +96,8 @@ def build_graph(spec: GraphSpec) -> RoleGraph:
         _known(source, spec)
         if target != LEAVE:
             _known(target, spec)
-            exits[source].append(Exit(target, conditions.get(condition) if condition else None))
+            holds = conditions.get(condition) if condition else None
+            exits[source].append(Exit(target, holds, spec.nodes[target].role))
     _known(spec.start, spec)
     graph = StateGraph(State, context_schema=Runtime)
     for name, node in spec.nodes.items():
@@ -122,13 +132,18 @@ def _visitor(name: str, node: NodeSpec, exits: Sequence[Exit], longest: int) -> 
 
 
 def route(book: Book, turns: Sequence[Turn], exits: Sequence[Exit], longest: int) -> dict[str, list[int]]:
-    """Which of ``turns`` goes to which node: along every exit whose condition holds, unless its branch is too long."""
+    """Which of ``turns`` goes to which node: along every exit whose condition holds, unless its branch is too long.
+
+    What the environment says to one seat does not go to the nodes of the others.
+    """
     inbox: dict[str, list[int]] = {}
     for turn in turns:
         if exits and book.depth(turn.index) >= longest:
             book.note = f"a branch was stopped after {longest} turns"
             continue
-        for target in dict.fromkeys(e.target for e in exits if e.condition is None or e.condition(book, turn)):
+        others = book.seats - {turn.addressee} if turn.addressee is not None else frozenset()
+        ways = (e for e in exits if e.role not in others and (e.condition is None or e.condition(book, turn)))
+        for target in dict.fromkeys(way.target for way in ways):
             inbox.setdefault(target, []).append(turn.index)
     return inbox
 

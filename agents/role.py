@@ -19,7 +19,7 @@ from .engine import Message
 from .templates import Prompt, load_prompt
 
 RUBRIC = "rubric"
-WORDS = ("parameters", "said", "last", "heard")
+WORDS = ("parameters", "said", "last", "heard", "tools")
 
 
 class Heard(NamedTuple):
@@ -34,7 +34,7 @@ class View:
     """What lies before a role on its branch. ``criteria`` are the rubric lines; only roles that see rubrics read them.
 
     ``said`` maps an author to its last words on the branch, ``last`` is the newest message, ``heard`` all messages
-    since this role last spoke.
+    since this role last spoke, ``tools`` a line for each tool of the environment.
     """
 
     task: Task | None = None
@@ -43,6 +43,7 @@ class View:
     last: str = ""
     heard: Sequence[Heard] = ()
     criteria: Sequence[str] = ()
+    tools: Sequence[str] = ()
 
     def variables(self, sees: Sequence[str]) -> dict[str, Any]:
         """What a template may name: parameters, payload, the secrets in ``sees``, and the conversation."""
@@ -52,7 +53,7 @@ class View:
             known |= {name: self.task.secret[name] for name in sees if name in self.task.secret}
         if RUBRIC in sees:
             known[RUBRIC] = tuple(self.criteria)
-        conversation = (dict(self.parameters), dict(self.said), self.last, tuple(self.heard))
+        conversation = (dict(self.parameters), dict(self.said), self.last, tuple(self.heard), tuple(self.tools))
         return known | dict(zip(WORDS, conversation, strict=True))
 
 

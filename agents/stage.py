@@ -1,31 +1,29 @@
 """What a node does when it is visited: roles speak, the environment admits a proposal or takes an action.
 
-Everything here is independent of LangGraph; ``graph.py`` only decides who is visited next.
+Everything here is independent of LangGraph; ``graph.py`` only decides who is visited next. What the environment does
+meanwhile is ``world.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
-
-from sparring.envs.base import Environment
-from sparring.envs.types import Refusal, Score, Segment, Task, Turn
+from sparring.envs.types import Finish, Refusal, Segment, Task, Turn
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.schema import NodeSpec
 from sparring.scenarios.seeds import derive
 
 from .book import ENVIRONMENT, Book
 from .conditions import VERIFIER, outcome
-from .engine import Completion, Engine, Renderer, Request
+from .engine import DEMONSTRATION, Completion, Engine, Renderer, Request, spoken
 from .role import Role
 from .templates import Prompt
+from .world import Acted, Pool, Proposal, Standing, admit_all, demonstrate_all, step_all
 
 POLICY = "policy"
 MAX_TURNS = 4096  # an episode that would grow beyond this stops growing
@@ -37,43 +35,20 @@ class Work(Protocol):
     def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
 
 
-class Pool:
-    """Environments of one kind, made on demand, each lent to one thread at a time."""
-
-    def __init__(self, factory: Callable[[], Environment]) -> None:
-        self._factory = factory
-        self._idle: deque[Environment] = deque()
-
-    @contextmanager
-    def lend(self) -> Iterator[Environment]:
-        """An environment nobody else is using."""
-        try:
-            environment = self._idle.pop()
-        except IndexError:
-            environment = self._factory()
-        try:
-            yield environment
-        finally:
-            self._idle.append(environment)
-
-    def close(self) -> None:
-        """Close every idle environment."""
-        while self._idle:
-            self._idle.pop().close()
-
-
 @dataclass(frozen=True)
 class Runtime:
     """What an episode is played with. ``engines`` is by role name; the one called ``policy`` serves all other roles.
 
     ``seed`` holds the parts every turn's seed is derived from (run seed, step). ``admit_filter`` may refuse a task the
-    environment accepted (seen before, held out). ``book`` is the episode's own: ``play`` puts a new one in.
+    environment accepted (seen before, held out). ``tools`` is a line for each tool, for prompts. ``book`` is the
+    episode's own: ``play`` puts a new one in.
     """
 
     roles: Mapping[str, Role]
     engines: Mapping[str, Engine]
     renderer: Renderer
     environments: Pool
+    tools: tuple[str, ...] = ()
     seed: tuple[object, ...] = (0,)
     work: Work = asyncio.to_thread
     admit_filter: Callable[[Task], Refusal | None] = lambda task: None
@@ -99,7 +74,7 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
     first = book.reserve(len(parents) * node.samples)
     prompt = role.prompt_at(node.prompt)
     drafts: list[Turn] = []
-    requests: list[Request] = []
+    prompts: list[tuple[int, ...]] = []
     for parent in parents:
         context, follows = _context(runtime, role, prompt, parent, node.fresh)
         prompt_ids = book.prompt_ids(follows) + context.token_ids
@@ -109,12 +84,43 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
             key = task.key if task else None
             place = first + len(drafts)
             drafts.append(Turn(place, parent, name, role.name, "", sample, follows, context, task=key, seed=seed))
-            requests.append(Request(prompt_ids, role.spec.sampling, seed, role.name, role.spec.adapter))
+            prompts.append(prompt_ids)
+    shown = await _demonstrations(runtime, role, name, drafts)
+    asked = [place for place in range(len(drafts)) if place not in shown]
+    requests = [
+        Request(prompts[place], role.spec.sampling, drafts[place].seed, role.name, role.spec.adapter)
+        for place in asked
+    ]
+    done = shown | dict(zip(asked, await _sampled(runtime, role, requests), strict=True))
+    return [_said(runtime, role, draft, done[place]) for place, draft in enumerate(drafts)]
+
+
+async def _sampled(runtime: Runtime, role: Role, requests: Sequence[Request]) -> list[Completion]:
+    if not requests:
+        return []
     engine = runtime.engines.get(role.name) or runtime.engines[POLICY]
     completions = await engine.generate(requests)
     if len(completions) != len(requests):
         raise ContractBroken(f"engine {engine!r}: {len(requests)} requests, {len(completions)} completions")
-    return [_said(runtime, role, draft, done) for draft, done in zip(drafts, completions, strict=True)]
+    return completions
+
+
+async def _demonstrations(runtime: Runtime, role: Role, name: str, drafts: Sequence[Turn]) -> dict[int, Completion]:
+    """By place: turns that the environment speaks in the role's stead, a share of ``demonstrated``, where it can."""
+    share = role.spec.demonstrated
+    if not share:
+        return {}
+    drawn = (random.Random(derive(draft.seed, DEMONSTRATION)).random() for draft in drafts)
+    chosen = [at for at, one in enumerate(drawn) if one < share and drafts[at].task is not None]
+    standings = [_standing(runtime.book, name, drafts[place].parent) for place in chosen]
+    told: list[str | None] = await runtime.work(demonstrate_all, runtime.environments, standings)
+    found = {}
+    for place, text in zip(chosen, told, strict=True):
+        if text is not None:
+            ids = spoken(text, runtime.renderer)
+            unknown = (math.nan,) * len(ids)
+            found[place] = Completion(ids, unknown, Finish.STOP, runtime.policy_version(), DEMONSTRATION)
+    return found
 
 
 def _role(runtime: Runtime, name: str, node: NodeSpec) -> Role:
@@ -129,7 +135,7 @@ def _context(
 ) -> tuple[Segment, int | None]:
     book = runtime.book
     before = None if fresh else next((turn for turn in book.path(parent) if turn.author == role.name), None)
-    messages = role.observe(book.view(role.name, parent, role.sees), prompt)
+    messages = role.observe(replace(book.view(role.name, parent, role.sees), tools=runtime.tools), prompt)
     if before is None:
         return runtime.renderer.open(messages), None
     return runtime.renderer.extend(before.finish, messages), before.index
@@ -190,36 +196,6 @@ def _pick(book: Book, group: list[int], node: NodeSpec, rng: random.Random) -> l
 # -- the environment ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an environment stands on a branch: its snapshot or, when it takes none, how to get there again."""
-
-    task: Task
-    seed: int
-    snapshot: object | None
-    actions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Acted:
-    """What came of one action (or of a reset: no scores)."""
-
-    said: str
-    standing: Standing
-    scores: tuple[Score, ...] = ()
-    over: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A proposed task's text with what the environment needs to judge it."""
-
-    text: str
-    parameters: Mapping[str, Any]
-    author: str
-    seed: int
-
-
 async def admit(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[int | None]) -> list[Turn]:
     """One visit of an ``admit`` node: every proposal becomes a task or a refusal, off the loop."""
     book = runtime.book
@@ -257,81 +233,41 @@ def stand(runtime: Runtime, draft: Turn, acted: Acted) -> Turn:
     task = acted.standing.task
     book.tasks.setdefault(task.key, task)
     book.states[draft.index] = acted.standing
+    book.seats |= frozenset(acted.seats)
     if acted.over:
         book.over.add(draft.index)
-    said = clean(acted.said)
-    return book.write(draft.amended(said=said, task=task.key, policy_version=runtime.policy_version()))
+    turn = draft.amended(
+        said=clean(acted.said),
+        task=task.key,
+        policy_version=runtime.policy_version(),
+        engine=acted.stamp,
+        addressee=acted.addressee,
+    )
+    return book.write(turn)
 
 
 async def step(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[int | None]) -> list[Turn]:
-    """One visit of a ``step`` node: every waiting turn is an action; its scores are the acting turn's scores."""
+    """One visit of a ``step`` node: every waiting turn is an action; its scores go to the acting turn, or to seats."""
     book = runtime.book
     actions = [book.turn(index) for index in picked(book, waiting, node, runtime.derived(name)) if index is not None]
     first = book.reserve(len(actions))
-    jobs = [(_standing(book, name, turn), turn.said) for turn in actions]
+    jobs = [(_standing(book, name, turn.parent), turn.said) for turn in actions]
     results: list[Acted] = await runtime.work(step_all, runtime.environments, jobs)
     turns = []
     for index, (action, acted) in enumerate(zip(actions, results, strict=True), first):
-        book.scores[action.index] = (*book.scores.get(action.index, ()), *acted.scores)
+        book.give(action.index, acted.scores)
+        for seat, scores in acted.seat_scores.items():
+            book.give(book.newest(seat, action.index), scores)
         draft = Turn(index, action.index, name, ENVIRONMENT, "", seed=acted.standing.seed)
         turns.append(stand(runtime, draft, acted))
     return turns
 
 
-def _standing(book: Book, name: str, action: Turn) -> Standing:
+def _standing(book: Book, name: str, index: int | None) -> Standing:
+    """Where the environment stands for whoever acts after turn ``index``."""
     # A branch that is over goes on from before its last action: a revision replaces the answer it revises.
-    for turn in book.path(action.parent):
+    for turn in book.path(index):
         standing = book.states.get(turn.index)
         if isinstance(standing, Standing) and turn.index not in book.over:
             return standing
-    raise ContractBroken(f"node {name!r}: no task was set before turn {action.index}; put a do: admit node before it")
-
-
-def reset_one(pool: Pool, task: Task, seed: int) -> Acted:
-    """Set ``task`` in an environment of the pool; blocking."""
-    with pool.lend() as environment:
-        return _reset(environment, task, seed)
-
-
-def _reset(environment: Environment, task: Task, seed: int) -> Acted:
-    said, _ = environment.reset(seed=seed, options={"task": task})
-    return Acted(said, Standing(task, seed, environment.snapshot() if environment.can_snapshot else None))
-
-
-def admit_all(pool: Pool, proposals: Sequence[Proposal]) -> list[Refusal | Acted]:
-    """Judge proposals one after another in one environment, and set each task that came of them; blocking."""
-    results: list[Refusal | Acted] = []
-    with pool.lend() as environment:
-        for proposal in proposals:
-            rng = np.random.default_rng(proposal.seed)
-            found = environment.admit(proposal.text, proposal.parameters, rng)
-            if isinstance(found, Refusal):
-                results.append(found)
-                continue
-            parameters = found.parameters or dict(proposal.parameters)
-            task = replace(found, origin=found.origin or proposal.author, parameters=parameters)
-            results.append(_reset(environment, task, proposal.seed))
-    return results
-
-
-def step_all(pool: Pool, jobs: Sequence[tuple[Standing, str]]) -> list[Acted]:
-    """Take actions one after another in one environment, each from where its branch stands; blocking."""
-    with pool.lend() as environment:
-        return [_step(environment, standing, action) for standing, action in jobs]
-
-
-def _step(environment: Environment, standing: Standing, action: str) -> Acted:
-    if standing.snapshot is not None:
-        environment.restore(standing.snapshot)
-    else:
-        environment.reset(seed=standing.seed, options={"task": standing.task})
-        for taken in standing.actions:
-            environment.step(taken)
-    said, reward, terminated, truncated, info = environment.step(action)
-    scores = info.get("scores")
-    if scores is None:  # a plain Gymnasium environment: its reward is the verdict
-        scores = [Score.valued(VERIFIER, float(reward), ENVIRONMENT)]
-    over = bool(terminated or truncated)
-    snapshot = environment.snapshot() if not over and environment.can_snapshot else None  # nothing goes on from an end
-    after = replace(standing, snapshot=snapshot, actions=(*standing.actions, action))
-    return Acted(said, after, tuple(scores), over)
+    raise ContractBroken(f"node {name!r}: no task was set before it; put a do: admit node before it")

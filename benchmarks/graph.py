@@ -20,7 +20,8 @@ from sparring.agents.graph import RoleGraph, build_graph, play
 from sparring.agents.presets import propose_solve_critique_revise
 from sparring.agents.role import Role, make_role
 from sparring.agents.settle import settle
-from sparring.agents.stage import Pool, Runtime
+from sparring.agents.stage import Runtime
+from sparring.agents.world import Pool
 from sparring.envs.base import Environment
 from sparring.envs.types import Episode, Refusal, Score, Task
 from sparring.scenarios.schema import RoleSpec

@@ -17,7 +17,7 @@ from sparring.scenarios.errors import ContractBroken, ScenarioError
 
 from .spaces import Unicode
 from .tools import Tool
-from .types import Refusal, Task
+from .types import Position, Refusal, Task
 
 
 class NoOptions(BaseModel):
@@ -30,7 +30,8 @@ class Environment(gymnasium.Env[str, str]):
     """A world of text. One instance plays one episode at a time; instances share nothing an episode can change.
 
     ``step`` returns ``info["scores"]``: a list of ``Score`` for that action, one named ``verifier`` when the answer can
-    be verified. All chance comes from ``self.np_random`` or a generator handed in, never from global state.
+    be verified; or a mapping of seats to such lists, each for the newest turn of the role that sits there. All chance
+    comes from ``self.np_random`` or a generator handed in, never from global state.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
@@ -54,6 +55,12 @@ class Environment(gymnasium.Env[str, str]):
     tools: ClassVar[tuple[Tool, ...]] = ()
     row_fields: ClassVar[Mapping[str, type]] = {}
     """Fields every row of a data file must have, checked before anything runs."""
+    seats: ClassVar[tuple[str, ...]] = ()
+    """Names of the roles it deals with one by one. They hear of each other only what the environment tells them."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Names of the figures that ``measure`` gives; they may stand in ``evaluation.metrics``."""
+    unaudited: ClassVar[str] = ""
+    """Why its verifier cannot be audited with cheap answers (a game against an opponent, say); empty when it can."""
 
     def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:
         """``config`` is this class's ``Config``, or a mapping it validates."""
@@ -85,6 +92,32 @@ class Environment(gymnasium.Env[str, str]):
     def task_from_row(self, row: Mapping[str, Any], where: str) -> Task:
         """Turn a row of a data file into a task; raises ``ScenarioError`` beginning with ``where``, file and line."""
         raise ScenarioError(f"{where}: {type(self).__name__} does not take tasks from a file")
+
+    def oracle(self) -> str | None:
+        """The action that is best now; ``None`` when it is not known. Played to the end it earns the full mark."""
+        return None
+
+    def toolbox(self) -> Sequence[Tool]:
+        """The tools of this instance, in the order they are shown."""
+        return self.tools
+
+    def positions(self) -> Sequence[Position]:
+        """Every decision of the game, where ``measures`` names figures that need the policy's probabilities there."""
+        return ()
+
+    def measure(self, probabilities: Mapping[str, Sequence[float]]) -> Mapping[str, float]:
+        """The figures named in ``measures``. ``probabilities`` maps a position's label to those of its actions."""
+        return {}
+
+    @property
+    def addressee(self) -> str | None:
+        """The seat that the newest observation is for, and that acts next; ``None``: whoever the graph sends."""
+        return None
+
+    @property
+    def stamp(self) -> str:
+        """What the row of each of its turns says about the world it comes from."""
+        return ""
 
     def state(self) -> object:
         """What ``snapshot`` keeps beside task and random state; ``NotImplemented`` when it cannot be kept."""

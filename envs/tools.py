@@ -27,6 +27,12 @@ class Tool:
     function: Callable[..., Any]
     _model: type[BaseModel]
 
+    @property
+    def line(self) -> str:
+        """How a prompt shows it: name, arguments, sentence."""
+        arguments = ", ".join(f"{name}: {_kind(about)}" for name, about in self.schema.get("properties", {}).items())
+        return f"{self.name}({arguments}): {self.description}"
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the function as written in Python, unchecked."""
         return self.function(*arguments, **named)
@@ -51,6 +57,11 @@ class Tool:
                 text = f"{where}: no such argument" + (f"; did you mean {hint}?" if hint else "")
             faults.append(text)
         return "; ".join(faults)
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    kind = str(about.get("type", "any"))
+    return f"{kind} = {about['default']!r}" if "default" in about else kind
 
 
 def tool(function: Callable[..., Any]) -> Tool:

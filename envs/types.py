@@ -179,7 +179,8 @@ class Turn:
 
     The engine's prompt for a role turn is, along the ``follows`` chain, each turn's ``context.token_ids`` and
     ``token_ids``, then this turn's ``context.token_ids``. ``train_context`` replaces ``context`` for the update when
-    help shown while sampling must be stripped. Environment turns have no tokens.
+    help shown while sampling must be stripped. Environment turns have no tokens. ``engine`` names what spoke: an
+    engine, ``oracle`` for a demonstration (its log-probs are NaN: unknown), the environment's ``stamp``.
     """
 
     index: int
@@ -199,6 +200,7 @@ class Turn:
     parsed: Parsed | None = None
     task: str | None = None  # key of the task in force once this turn was made
     seed: int = 0
+    addressee: str | None = None  # the seat an environment turn is for; None: everybody
 
     def __post_init__(self) -> None:
         """Refuse tokens without a log-prob each: the trainer would weigh the wrong token."""
@@ -208,6 +210,16 @@ class Turn:
     def amended(self, **changes: Any) -> Turn:
         """A copy with ``changes``."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A decision of a game: who decides, what that seat reads, and the texts it may say. ``label`` names it."""
+
+    label: str
+    seat: str
+    observation: str
+    actions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
 TRUNCATING = ("top_p", "top_k", "min_p")
-ALWAYS_THERE = ("parameters", "said", "last", "heard", "range", "dict", "namespace", "cycler", "joiner")
+ALWAYS_THERE = ("parameters", "said", "last", "heard", "tools", "range", "dict", "namespace", "cycler", "joiner")
 ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
 

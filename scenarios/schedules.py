@@ -32,13 +32,15 @@ from .schema import Scenario
 
 # Numbers that the loop asks for anew at every step. A part's options are among them, its name is not.
 CHANGING = (
-    "roles.*.weight", "roles.*.reward.*", "roles.*.discount", "roles.*.sampling.*", "rollout.episodes", "rollout.picks",
+    "roles.*.weight", "roles.*.reward.*", "roles.*.discount", "roles.*.demonstrated", "roles.*.sampling.*",
+    "environment.*", "rollout.episodes", "rollout.picks",
     "curriculum.*", "group.stages.*.*", "training.advantage.*", "training.loss.*", "training.trainers.*.*",
     "training.optimizer.lr", "training.optimizer.weight_decay", "training.optimizer.betas.*", "training.max_grad_norm",
     "training.epochs", "training.minibatches",
 )  # fmt: skip
 CAN = (
-    "a role's weight, discount, rewards and sampling; rollout.episodes and rollout.picks; options of curriculum, "
+    "a role's weight, discount, demonstrated, rewards and sampling; rollout.episodes and rollout.picks; options of "
+    "environment, curriculum, "
     "group.stages, training.advantage, training.loss and training.trainers; training.optimizer.lr, weight_decay and "
     "betas; training.max_grad_norm, epochs and minibatches"
 )
@@ -56,7 +58,6 @@ FIXED = (
     ("evaluation.*", "evaluations of one run are compared with each other"),
     ("budget.*", "it says when the run stops"),
     ("rollout.max_broken", "it says when the run stops"),
-    ("environment.*", "environments are made once and lent to every episode; let the curriculum move parameters"),
     ("graph.*", "the graph is compiled once, when the run starts"),
     ("*", "it is read once, when the run starts"),
 )

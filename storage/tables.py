@@ -227,6 +227,7 @@ class Turns(Base):
     train_context_id: Mapped[int | None] = mapped_column(
         ForeignKey("segments.id", deferrable=True, initially="DEFERRED")
     )
+    addressee: Mapped[str | None]
     __table_args__ = (
         UniqueConstraint("episode_id", "number"),
         _turn("parent"),

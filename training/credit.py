@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sparring.agents.engine import DEMONSTRATION
 from sparring.envs.types import Ending, Episode, Turn, Validity
 from sparring.storage.records import AdvantageRow, GroupRow
 
 from .advantages.base import Fitted
-from .groups import DEMONSTRATION, Group, Member, Place, moments
+from .groups import Group, Member, Place, moments
 from .stages.base import apply
 
 if TYPE_CHECKING:

@@ -22,17 +22,25 @@ from sparring.storage.records import EvaluationRow
 from .gate import Gate
 from .summary import Figures, summarise
 
+ALL = {"samples": 1, "pick": "all", "at_most": None}
+
 
 def attempt_graph(spec: GraphSpec, samples: int) -> GraphSpec:
     """The part of a graph that answers a task: its first role node whose turn the environment steps, and that step.
 
+    Who the environment goes on with directly after that step (the same role, using tools; other seats) belongs to it.
     Raises ``ScenarioError`` when no role's turn is ever acted out: there is no accuracy to measure.
     """
-    for source, target, _ in spec.arrows():
-        if target in spec.nodes and spec.nodes[target].do == "step" and spec.nodes[source].role is not None:
-            answering = spec.nodes[source].model_copy(update={"samples": samples, "pick": "all", "at_most": None})
-            edge = Edge.model_validate({"from": source, "to": [target]})
-            return GraphSpec(nodes={source: answering, target: spec.nodes[target]}, edges=(edge,), start=source)
+    arrows = [arrow for arrow in spec.arrows() if {arrow.source, arrow.target} <= set(spec.nodes)]
+    acted = {(source, target) for source, target, _ in arrows}
+    for first, step, _ in arrows:
+        if spec.nodes[step].do == "step" and spec.nodes[first].role is not None:
+            players = [name for name in spec.nodes if name == first or {(name, step), (step, name)} <= acted]
+            nodes = {name: spec.nodes[name].model_copy(update=ALL) for name in players}
+            nodes[first] = nodes[first].model_copy(update={"samples": samples})
+            inside = [arrow for arrow in arrows if {arrow.source, arrow.target} <= {*players, step}]
+            edges = tuple(Edge.model_validate({"from": a, "to": [b], "if": condition}) for a, b, condition in inside)
+            return GraphSpec(nodes={**nodes, step: spec.nodes[step]}, edges=edges, start=first)
     raise ScenarioError("evaluation: no role's turn leads to a `do: step` node in this graph; set evaluation.every: 0")
 
 
@@ -121,7 +129,8 @@ def figures(attempts: Sequence[Sequence[bool]], metrics: Sequence[str]) -> dict[
 def _at(role: Any, temperature: float) -> Any:
     spec: RoleSpec = role.spec
     cooled = spec.sampling.model_copy(update={"temperature": temperature})
-    return type(role)(role.name, spec.model_copy(update={"sampling": cooled}), role.folder)
+    alone = spec.model_copy(update={"sampling": cooled, "demonstrated": 0.0})
+    return type(role)(role.name, alone, role.folder)
 
 
 def evaluation_graph(spec: GraphSpec, metrics: Sequence[str]) -> RoleGraph:

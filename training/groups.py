@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-DEMONSTRATION = "demonstration"  # how a turn that nobody sampled came in, and what it names as its engine
+from sparring.agents.engine import DEMONSTRATION
 
 
 class Place(NamedTuple):

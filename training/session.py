@@ -9,11 +9,13 @@ import numpy as np
 
 from sparring.agents.graph import RoleGraph, build_graph
 from sparring.agents.role import check_sees, make_role
-from sparring.agents.stage import POLICY, Pool, Runtime
+from sparring.agents.stage import POLICY, Runtime
+from sparring.agents.world import Pool
+from sparring.envs.base import Environment
 from sparring.envs.types import Task
 from sparring.scenarios.errors import EngineError
 from sparring.scenarios.registry import curricula, engines, environments, make, task_sources
-from sparring.scenarios.schema import Ref, Scenario
+from sparring.scenarios.schema import Ref, Scenario, located
 from sparring.scenarios.seeds import derive
 from sparring.storage.records import ResumePoint
 from sparring.storage.store import Store
@@ -24,7 +26,36 @@ from .evaluate import Evaluation, evaluation_graph
 from .gate import Gate
 from .plan import Plan
 from .policy import Policy, load_policy
-from .rollout import Novelty, Rollout
+from .rollout import Novelty, Rollout, Source
+
+
+@dataclass(frozen=True)
+class World:
+    """The scenario's environment as a run uses it: ``ref`` it was made from, instances to lend, where tasks come from.
+
+    ``first`` is one of the instances, for what needs no episode.
+    """
+
+    ref: Ref
+    pool: Pool
+    first: Environment
+    source: Source | None
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> World:
+        """Made anew; close its pool."""
+        ref = located(scenario.environment, scenario.base)
+        pool = Pool(lambda: make(environments, ref))
+        with pool.lend() as environment:
+            first = environment
+        tasks = scenario.task_source()
+        source = None if tasks is None else make(task_sources, tasks, environment=first).sample
+        return cls(scenario.environment, pool, first, source)
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """A line for each tool, as prompts show them."""
+        return tuple(tool.line for tool in self.first.toolbox())
 
 
 @dataclass(kw_only=True)
@@ -40,10 +71,16 @@ class Session(Course):
     evaluation: Evaluation | None
     gate: Gate
     novelty: Novelty
+    world: World
 
     def follow(self, step: int) -> Scenario:
         """Also what roles, rollout and curriculum read anew."""
         moment = super().follow(step)
+        if moment.environment != self.world.ref:
+            self.world.pool.close()
+            self.world = World.of(moment)
+            self.rollout.source = self.world.source
+            self.rollout.runtime = replace(self.rollout.runtime, environments=self.world.pool)
         if moment is not self.scenario:
             roles = {name: make_role(name, spec, moment.base) for name, spec in moment.roles.items()}
             self.rollout.runtime = replace(self.rollout.runtime, roles=roles)
@@ -91,13 +128,9 @@ class _Parts:
         self.graph: RoleGraph = build_graph(self.spec)
         self.roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
         self.curriculum: Curriculum = make(curricula, scenario.curriculum)
-        self.pool = Pool(lambda: make(environments, scenario.environment))
-        with self.pool.lend() as environment:
-            self.environment = environment
+        self.world = World.of(scenario)
         for role in self.roles.values():
-            check_sees(role, self.environment.disclosures)
-        source = scenario.task_source()
-        self.source = None if source is None else make(task_sources, source, environment=self.environment).sample
+            check_sees(role, self.world.first.disclosures)
         self.policy: Policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))
         self.plan = Plan.of(scenario, self.policy.renderer)
         self.learner = learner_for(self.policy, self.plan)
@@ -112,7 +145,8 @@ class _Parts:
             roles=self.roles,
             engines=served,
             renderer=self.policy.renderer,
-            environments=self.pool,
+            environments=self.world.pool,
+            tools=self.world.tools,
             admit_filter=novelty,
             policy_version=lambda: int(engine.policy_version),
         )
@@ -120,11 +154,11 @@ class _Parts:
         if scenario.evaluation.every:
             graph = evaluation_graph(self.spec, scenario.evaluation.metrics)
             evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed)
-        rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.source)
+        rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.world.source)
         return Session(
             scenario=scenario, store=store, run=run, policy=self.policy, learner=self.learner, plan=self.plan,
             folder=folder_of(store, run), engine=engine, curriculum=self.curriculum, rollout=rollout,
-            evaluation=evaluation, gate=gate, novelty=novelty,
+            evaluation=evaluation, gate=gate, novelty=novelty, world=self.world,
         )  # fmt: skip
 
     def _engines(self, gate: Gate) -> tuple[Any, dict[str, Any]]:
@@ -151,7 +185,7 @@ class _Parts:
         rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
         names = list(cells)
         return [
-            (name, self.environment.held_out(cells[name], rng))
+            (name, self.world.first.held_out(cells[name], rng))
             for name in (names[index % len(names)] for index in range(scenario.evaluation.tasks))
         ]
 

@@ -16,7 +16,8 @@ from sparring.agents.rewards import Context
 from sparring.agents.role import Role, make_role
 from sparring.agents.roles import tagged
 from sparring.agents.rubric import parse_rubric
-from sparring.agents.stage import Pool, Runtime
+from sparring.agents.stage import Runtime
+from sparring.agents.world import Pool
 from sparring.envs.base import Environment
 from sparring.envs.types import Episode, Parsed, Refusal, Score, Task, Turn
 from sparring.scenarios.schema import GraphSpec, RoleSpec, Sampling

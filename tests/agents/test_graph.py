@@ -13,8 +13,8 @@ from sparring.agents.engine import ByteRenderer, Request, ScriptedEngine
 from sparring.agents.graph import build_graph, play
 from sparring.agents.presets import propose_solve_critique_revise, solve, solve_critique_revise
 from sparring.agents.settle import settle
-from sparring.agents.stage import Pool
 from sparring.agents.templates import load_prompt
+from sparring.agents.world import Pool
 from sparring.envs.types import Ending, Refusal, Task
 from sparring.scenarios.errors import ScenarioError, UnknownPart
 from sparring.scenarios.schema import GraphSpec

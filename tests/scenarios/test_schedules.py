@@ -211,7 +211,6 @@ def test_a_scenario_without_schedules_is_every_moment_itself(small: Small) -> No
         ("seed={constant: 1}", "seed: cannot follow a schedule: one seed names every random number"),
         ("training.steps={constant: 1}", "training.steps: cannot follow a schedule: schedules are measured by it"),
         ("rollout.workers={constant: 1}", "rollout.workers: cannot follow a schedule: it is read once"),
-        ("environment={kind: toy, timeout_s: {constant: 1}}", "environment.timeout_s: cannot follow a schedule"),
         ("training.optimizer.warmup={constant: 1}", "is a schedule itself"),
         ("evaluation.temperature={constant: 1}", "are compared with each other"),
         ("budget.minutes={constant: 1}", "budget.minutes: cannot follow a schedule"),

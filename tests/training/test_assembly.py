@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from sparring.agents.engine import Completion, Request
 from sparring.agents.graph import build_graph, play
 from sparring.agents.role import Role, make_role
-from sparring.agents.stage import Pool, Runtime
+from sparring.agents.stage import Runtime
+from sparring.agents.world import Pool
 from sparring.envs.echo import EchoEnvironment
 from sparring.envs.types import Ending, Episode, Segment, Turn
 from sparring.scenarios.schema import Edge, GraphSpec, NodeSpec, RoleSpec, Sampling

@@ -16,12 +16,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, field_validator
 
 from sparring.agents.conditions import VERIFIER, outcome
-from sparring.agents.engine import Message, Renderer
+from sparring.agents.engine import DEMONSTRATION, Renderer, spoken
 from sparring.envs.types import Ending, Episode, Finish, Score, Task, Turn
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import group_stages
 
-from ..groups import DEMONSTRATION, Group, Member, Place
+from ..groups import Group, Member, Place
 from .base import RIGHT_AT, GroupStage, StageOptions, thinned
 from .substitutes import scored
 
@@ -154,24 +154,6 @@ def demonstrate(episode: Episode, like: Turn, text: str, renderer: Renderer, rew
     )
     scores = {**episode.scores, turn.index: (Score.valued(VERIFIER, reward, DEMONSTRATION),)}
     return replace(episode, turns=(*episode.turns, turn), scores=scores)
-
-
-def spoken(text: str, renderer: Renderer) -> tuple[int, ...]:
-    """The tokens of ``text`` as an assistant's whole turn: what stands between two generation prompts.
-
-    Raises ``ScenarioError`` when they do not say ``text``: a template rewrote it, or it names a control token.
-    """
-    question = Message("user", "?")
-    opened = renderer.open([question]).token_ids
-    whole = renderer.open([question, Message("assistant", text)]).token_ids
-    after = renderer.extend(Finish.STOP, []).token_ids
-    ids = whole[len(opened) : len(whole) - len(after)]
-    if whole != opened + ids + after or renderer.decode(ids) != text:
-        raise ScenarioError(
-            f"demonstration {text[:60]!r}: the chat template turns it into {renderer.decode(ids)[:60]!r}; write it "
-            f"without control tokens and outer white space, the way the model itself would say it"
-        )
-    return ids
 
 
 def read_texts(path: Path) -> Mapping[str, str]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from sparring.agents.engine import DEMONSTRATION
 from sparring.envs.types import Ending, Episode, Turn, Validity
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.problems import unknown
 from sparring.storage.records import GroupRow
 
 from ..credit import form
-from ..groups import DEMONSTRATION, Group, Member, Place, moments
+from ..groups import Group, Member, Place, moments
 from ..pack import conversation
 from ..stages.base import apply
 from .base import Played

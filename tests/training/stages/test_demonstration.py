@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparring.agents.engine import ByteRenderer, Message
+from sparring.agents.engine import ByteRenderer, Message, spoken
 from sparring.envs.types import Episode, Score, Task
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.schema import RoleSpec
@@ -19,7 +19,7 @@ from sparring.training.credit import credit, form
 from sparring.training.losses.presets import Dapo
 from sparring.training.pack import pack
 from sparring.training.stages.base import apply
-from sparring.training.stages.demonstration import Demonstrations, demonstrate, spoken
+from sparring.training.stages.demonstration import Demonstrations, demonstrate
 
 SPEC = RoleSpec(kind="plain", reward={"verifier": 1.0})
 TASK = Task("code", {"program": "print(4)"}, {"reference": "4"}, key="t")
