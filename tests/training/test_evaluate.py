@@ -1,0 +1,54 @@
+"""What is measured: the part of a graph that answers a task, with the loops through the environment it needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.schema import GraphSpec
+from sparring.training.evaluate import attempt_graph, pass_at
+
+
+def graph(nodes: dict[str, dict[str, str]], *edges: str) -> GraphSpec:
+    return GraphSpec.model_validate({"nodes": nodes, "edges": list(edges)})
+
+
+ROLES = {"propose": {"role": "teacher"}, "solve": {"role": "solver"}, "judge": {"role": "critic"}}
+STEP = {"act": {"do": "step"}}
+
+
+def test_one_attempt_is_the_first_answering_node_and_its_step() -> None:
+    whole = graph(
+        {**ROLES, **STEP, "revise": {"role": "solver"}},
+        "solve -> act", "act -> judge", "judge -> revise if said_wrong", "revise -> act", "propose -> solve",
+    )  # fmt: skip
+    part = attempt_graph(whole, 4)
+    assert list(part.nodes) == ["solve", "act"] and part.start == "solve"
+    assert part.nodes["solve"].samples == 4
+    assert [tuple(arrow) for arrow in part.arrows()] == [("solve", "act", None)]
+
+
+def test_using_tools_goes_round_through_the_environment() -> None:
+    whole = graph(
+        {**ROLES, **STEP, "go_on": {"role": "solver"}},
+        "solve -> act", "act -> go_on if unfinished", "go_on -> act", "act -> judge", "propose -> solve",
+    )  # fmt: skip
+    part = attempt_graph(whole, 2)
+    assert set(part.nodes) == {"solve", "act", "go_on"}
+    assert (part.nodes["solve"].samples, part.nodes["go_on"].samples) == (2, 1)
+    assert ("act", "go_on", "unfinished") in [tuple(arrow) for arrow in part.arrows()]
+
+
+def test_both_seats_of_a_game_belong_to_what_is_measured() -> None:
+    nodes = {"one": {"role": "first"}, "two": {"role": "second"}, **STEP}
+    part = attempt_graph(graph(nodes, "one -> act", "two -> act", "act -> one, two if unfinished"), 1)
+    assert set(part.nodes) == {"one", "two", "act"}
+
+
+def test_a_graph_without_a_step_cannot_be_measured() -> None:
+    with pytest.raises(ScenarioError, match="no role's turn leads to"):
+        attempt_graph(graph({"solve": {"role": "solver"}}), 1)
+
+
+def test_pass_at_k_is_exact_for_one_right_of_two() -> None:
+    assert (pass_at(1, [True, False]), pass_at(2, [True, False])) == (0.5, 1.0)
