@@ -57,6 +57,8 @@ class Environment(gymnasium.Env[str, str]):
     """Fields every row of a data file must have, checked before anything runs."""
     seats: ClassVar[tuple[str, ...]] = ()
     """Names of the roles it deals with one by one. They hear of each other only what the environment tells them."""
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    """Options it is checked with: a set for every way of using it."""
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of the figures that ``measure`` gives; they may stand in ``evaluation.metrics``."""
     unaudited: ClassVar[str] = ""
