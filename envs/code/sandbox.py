@@ -9,25 +9,26 @@ import atexit
 import contextlib
 import math
 import os
-import re
 import signal
 import threading
+import time
 import weakref
 from collections import defaultdict
-from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
 
 from sparring.scenarios.errors import SandboxUnavailable
 
 from . import probe
-from .jail import child as jailed
-from .worker import TIERS, Job, Report, Zygote, ZygoteFailed
+from .live import Live, Reply
+from .outcome import Limits, Outcome, Ran, classify, our_failure
+from .worker import TIERS, Job, Zygote, ZygoteFailed
+
+__all__ = ["AUTO", "Limits", "Live", "Outcome", "Ran", "Reply", "Sandbox", "borrow", "classify", "give_back"]
 
 AUTO = ("namespaces", "landlock", "compute-only")  # strongest first
 _RETRIES = 2
-_TRACE_LINE = re.compile(r"[A-Za-z_]\w{0,30}=[^\n]{1,80}", re.ASCII)
-_TRACE_LINES = 200
+_MOST_LIVE = 128  # live children at once; each holds four descriptors here and three in its zygote
+_PATIENCE_S = 60.0  # how long one more waits for another to close
 
 _REMEDIES = {
     "namespaces": "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, or"
@@ -36,56 +37,6 @@ _REMEDIES = {
     " lets the landlock calls through",
     "compute-only": "use Linux on x86_64 or aarch64, and a container runtime that lets prctl(PR_SET_SECCOMP) through",
 }
-
-
-class Outcome(StrEnum):
-    """How a run ended. ``SANDBOX_ERROR`` is our failure; all others are the program's doing."""
-
-    OK = "ok"
-    EXCEPTION = "exception"
-    TIMEOUT = "timeout"
-    MEMORY = "memory"
-    OUTPUT_LIMIT = "output_limit"
-    CRASHED = "crashed"
-    MODULE_UNAVAILABLE = "module_unavailable"
-    SANDBOX_ERROR = "sandbox_error"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one program may use: seconds of wall clock and CPU, MiB of address space, bytes of standard output."""
-
-    wall_s: float = 2.0
-    cpu_s: float = 1.0
-    memory_mb: int = 256
-    output_bytes: int = 1 << 16
-
-    def __post_init__(self) -> None:
-        """Refuse limits under which nothing can run."""
-        if min(self.wall_s, self.cpu_s, self.output_bytes) <= 0 or self.memory_mb < 64:
-            raise ValueError(f"{self}: every limit must be positive, and memory_mb at least 64")
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """One run. ``stdout`` and ``trace`` come from the program: hostile data, bounded. ``exit_code`` < 0 is a signal.
-
-    ``stderr_tail`` is the end of standard error or, for ``SANDBOX_ERROR``, what failed on our side.
-    """
-
-    outcome: Outcome
-    stdout: str
-    stderr_tail: str
-    trace: tuple[str, ...]
-    cpu_s: float
-    wall_s: float
-    tier: str
-    exit_code: int = 0
-
-    @property
-    def syntax_error(self) -> bool:
-        """Whether the program did not compile."""
-        return self.outcome is Outcome.EXCEPTION and self.exit_code == jailed.SYNTAX
 
 
 class Sandbox:
@@ -112,6 +63,9 @@ class Sandbox:
         self._idle: defaultdict[int, list[Zygote]] = defaultdict(list)
         self._busy: set[Zygote] = set()
         self._counts: defaultdict[int, int] = defaultdict(int)
+        self._hosts: dict[int, Zygote] = {}
+        self._lives: weakref.WeakSet[Live] = weakref.WeakSet()
+        self._opening = 0
         self.tier, first = _first_passing(AUTO if tier == "auto" else (tier,))
         self._idle[0].append(first)
         self._counts[0] = 1
@@ -135,17 +89,47 @@ class Sandbox:
             ran = self._once(job, variant)
         return ran
 
+    def open(self, source: str, *, limits: Limits | None = None, variant: int = 0) -> Live:
+        """Run ``source`` as ``__main__`` in a jailed child that then answers requests; see ``Live``.
+
+        ``limits``: ``wall_s`` and ``output_bytes`` hold for each request, ``cpu_s`` and ``memory_mb`` for the whole
+        life. At most 128 children live at once per sandbox: one more waits up to a minute for another to close, then
+        ``SandboxUnavailable`` is raised. Nothing else is raised for what a program does: ask ``started`` and ``ended``.
+        """
+        if not 0 <= variant < 1 << 32:
+            raise ValueError(f"variant is {variant}; it is a hash seed, 0 to 4294967295")
+        limits = limits or Limits()
+        job = _job(source, "", False, limits, variant)
+        self._await_room()
+        try:
+            for _ in range(_RETRIES):
+                live = self._launch(job, limits, variant)
+                if live is not None and live.started.outcome is not Outcome.SANDBOX_ERROR:
+                    break
+                self.restarts += 1
+            else:
+                live = self._launch(job, limits, variant)
+        finally:
+            with self._changed:
+                self._opening -= 1
+        if live is None:
+            raise SandboxUnavailable(f"sandbox {self.tier}: its zygote ended three times in a row; open another")
+        return live
+
     def processes(self) -> list[int]:
         """Process ids of the zygotes' keepers."""
         with self._changed:
-            return [zygote.pid for zygotes in self._idle.values() for zygote in zygotes] + [z.pid for z in self._busy]
+            idle = [zygote for zygotes in self._idle.values() for zygote in zygotes]
+            return [zygote.pid for zygote in (*idle, *self._busy, *self._hosts.values())]
 
     def close(self) -> None:
         """End every zygote and whatever it runs; safe to call twice. Later runs raise ``SandboxUnavailable``."""
         with self._changed:
             self._closed = True
             held = [zygote for zygotes in self._idle.values() for zygote in zygotes]
+            held += self._hosts.values()
             self._idle.clear()
+            self._hosts.clear()
             busy, self._busy = self._busy, set()
             self._changed.notify_all()
         ours = self._owner == os.getpid()
@@ -163,16 +147,51 @@ class Sandbox:
     ) -> None:
         self.close()
 
+    def _await_room(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        with self._changed:
+            while sum(not live.closed for live in self._lives) + self._opening >= _MOST_LIVE:
+                if not self._changed.wait(min(0.05, deadline - time.monotonic())) and time.monotonic() > deadline:
+                    raise SandboxUnavailable(f"{_MOST_LIVE} live children are open; close one, or open another sandbox")
+            self._opening += 1
+
+    def _launch(self, job: Job, limits: Limits, variant: int) -> Live | None:
+        """One attempt; None when there is no zygote, a dead one being forgotten so that the next attempt starts one."""
+        host = self._host(variant)
+        if host is None:
+            return None
+        try:
+            live = Live(host.launch(job), job, limits, self.tier)
+        except ZygoteFailed:
+            with self._changed:
+                if self._hosts.get(variant) is host:
+                    del self._hosts[variant]
+            host.close()
+            return None
+        self._lives.add(live)
+        return live
+
+    def _host(self, variant: int) -> Zygote | None:
+        with self._changed:
+            self._after_fork()
+            if self._closed:
+                raise SandboxUnavailable("this sandbox is closed; open another")
+            self.executions += 1
+            if variant not in self._hosts:
+                with contextlib.suppress(ZygoteFailed):
+                    self._hosts[variant] = Zygote(TIERS[self.tier], variant)
+            return self._hosts.get(variant)
+
     def _once(self, job: Job, variant: int) -> Ran:
         try:
             zygote = self._borrow(variant)
         except ZygoteFailed as failed:
-            return _our_failure(str(failed), self.tier)
+            return our_failure(str(failed), self.tier)
         try:
             report = zygote.run(job)
         except ZygoteFailed as failed:
             self._give_back(zygote, variant, usable=False)
-            return _our_failure(str(failed), self.tier)
+            return our_failure(str(failed), self.tier)
         except BaseException:
             self._give_back(zygote, variant, usable=False)
             raise
@@ -219,8 +238,10 @@ class Sandbox:
         """In a forked copy of this process the zygotes belong to the original: start afresh."""
         if self._owner == os.getpid():
             return
-        for zygote in [zygote for zygotes in self._idle.values() for zygote in zygotes]:
+        for zygote in [*(zygote for zygotes in self._idle.values() for zygote in zygotes), *self._hosts.values()]:
             zygote.forget()
+        self._hosts.clear()
+        self._lives.clear()
         self._idle.clear()
         self._busy.clear()
         self._counts.clear()
@@ -271,45 +292,6 @@ def _first_passing(tiers: tuple[str, ...]) -> tuple[str, Zygote]:
         f"no sandbox tier passes its self-test here, so programs written by a model will not be run:\n{lines}\n"
         "A virtual machine of your own plus sandbox: none (allowed a second time outside the scenario) also works."
     )
-
-
-def classify(report: Report, job: Job, tier: str) -> Ran:
-    """Name the ending. Only what the zygote itself says decides whether it was our failure."""
-    if report.said != jailed.READY.decode():
-        return _our_failure(f"the child never reached the program: {report.said or f'status {report.status}'}", tier)
-    return Ran(
-        outcome=_outcome(report, job),
-        stdout=report.stdout.decode("utf-8", "replace"),
-        stderr_tail=report.stderr.decode("utf-8", "replace"),
-        trace=_trace(report.trace),
-        cpu_s=report.cpu_s,
-        wall_s=report.wall_s,
-        tier=tier,
-        exit_code=report.status,
-    )
-
-
-def _outcome(report: Report, job: Job) -> Outcome:
-    if report.overflowed:
-        return Outcome.OUTPUT_LIMIT
-    if report.stopped == "timeout" or report.status == -signal.SIGXCPU:
-        return Outcome.TIMEOUT
-    if report.status == -signal.SIGKILL:
-        return Outcome.TIMEOUT if report.cpu_s >= job.cpu_s else Outcome.MEMORY
-    if report.status < 0:
-        return Outcome.CRASHED
-    named = {0: Outcome.OK, jailed.MEMORY: Outcome.MEMORY, jailed.MODULE: Outcome.MODULE_UNAVAILABLE}
-    return named.get(report.status, Outcome.EXCEPTION)
-
-
-def _our_failure(reason: str, tier: str) -> Ran:
-    return Ran(Outcome.SANDBOX_ERROR, "", reason, (), 0.0, 0.0, tier)
-
-
-def _trace(raw: bytes) -> tuple[str, ...]:
-    """Entries that look like ``name=value``; anything else a program wrote there is dropped."""
-    lines = raw.decode("utf-8", "replace").split("\n", _TRACE_LINES)[:_TRACE_LINES]
-    return tuple(line for line in lines if _TRACE_LINE.fullmatch(line))
 
 
 _shared: dict[tuple[str, int], tuple[Sandbox, int]] = {}

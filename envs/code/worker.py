@@ -23,10 +23,10 @@ TIERS: dict[str, tuple[str, ...]] = {
     "none": (),
 }
 STDERR_TAIL = 4096  # bytes kept
-_STDERR_MOST = 1 << 20
+STDERR_MOST = 1 << 20
 _TRACE_MOST = 1 << 16
 _START_S = 20.0  # a loaded machine; 0.3 s is usual
-_GRACE_S = 10.0  # past the wall limit the zygote itself must be stuck
+GRACE_S = 10.0  # past the wall limit the zygote itself must be stuck
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]); import jail.zygote as z; "
     "sys.path.pop(); z.main(sys.argv[2], int(sys.argv[3]))"
@@ -70,6 +70,23 @@ class Job:
     trace: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """Our ends of a live child: ``line`` to its zygote, ``channel`` to itself, its standard output and error."""
+
+    line: socket.socket
+    channel: socket.socket
+    stdout: int
+    stderr: int
+
+    def close(self) -> None:
+        """Close all; the zygote ends a child whose line is closed."""
+        self.line.close()
+        self.channel.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+
 class Zygote:
     """One running zygote. Not thread-safe: a pool lends it to one thread at a time."""
 
@@ -91,7 +108,7 @@ class Zygote:
                 start_new_session=True,
             )
         try:
-            hello = self._receive(_START_S)
+            hello = receive(self._socket, _START_S)
         except ZygoteFailed:
             self.close()
             raise
@@ -114,24 +131,35 @@ class Zygote:
                 readers.append(stack.enter_context(os.fdopen(reader, "rb", buffering=0)))
                 writers.append(writer)
             try:
-                self._send(job, [source, stdin, *writers])
+                self._send(job, [source, stdin, *writers], job.wall_s)
             finally:
                 for writer in writers:
                     os.close(writer)
-            streams = _Streams([reader.fileno() for reader in readers], (job.output_bytes, _STDERR_MOST, _TRACE_MOST))
-            reply = self._collect(streams, time.monotonic() + job.wall_s + _GRACE_S)
-        stdout, stderr, trace = (bytes(content) for content in streams.contents)
-        return Report(
-            status=int(reply["status"]),
-            stopped=str(reply["stopped"]),
-            said=str(reply["said"]),
-            cpu_s=float(reply["cpu_s"]),
-            wall_s=float(reply["wall_s"]),
-            stdout=stdout,
-            stderr=stderr,
-            trace=trace,
-            overflowed=streams.overflowed,
-        )
+            streams = Streams([reader.fileno() for reader in readers], (job.output_bytes, STDERR_MOST, _TRACE_MOST))
+            reply = self._collect(streams, time.monotonic() + job.wall_s + GRACE_S)
+        stdout, stderr, trace = streams.take()
+        return read_report(reply, stdout, stderr, trace, streams.overflowed)
+
+    def launch(self, job: Job) -> Wires:
+        """Start a child that runs ``job.source`` when asked to and then stays. Several may live at once; thread-safe.
+
+        Its wall clock is for the caller to watch. Raises ``ZygoteFailed``.
+        """
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            source, stdin = (_sealed(theirs, content) for content in (job.source, b""))
+            channel, their_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            line, their_line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for end in (their_channel, their_line):
+                theirs.enter_context(end)
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            readers, writers = zip(*(os.pipe() for _ in range(2)), strict=True)
+            for descriptor in writers:
+                theirs.callback(os.close, descriptor)
+            wires = Wires(line, channel, *readers)
+            ours.callback(wires.close)
+            self._send(job, [source, stdin, *writers, their_channel.fileno(), their_line.fileno()], None)
+            ours.pop_all()
+            return wires
 
     def close(self) -> None:
         """End the zygote and everything below it; safe to call twice."""
@@ -144,9 +172,9 @@ class Zygote:
         self._socket.close()
         self._process.returncode = 0
 
-    def _send(self, job: Job, descriptors: list[int]) -> None:
+    def _send(self, job: Job, descriptors: list[int], wall_s: float | None) -> None:
         request = {
-            "wall_s": job.wall_s,
+            "wall_s": wall_s,
             "cpu_s": job.cpu_s,
             "memory_bytes": job.memory_bytes,
             "seed": job.seed,
@@ -158,20 +186,7 @@ class Zygote:
         except OSError as error:
             raise ZygoteFailed(f"the zygote is gone: {error.strerror}", error.errno or 0) from error
 
-    def _receive(self, timeout_s: float) -> dict[str, Any]:
-        self._socket.settimeout(timeout_s)
-        try:
-            message = self._socket.recv(8192)
-        except TimeoutError:
-            raise ZygoteFailed(f"the zygote did not answer within {timeout_s:.0f} s") from None
-        except OSError as error:
-            raise ZygoteFailed(f"the zygote is gone: {error.strerror}", error.errno or 0) from error
-        if not message:
-            raise ZygoteFailed("the zygote ended without a word")
-        answer: dict[str, Any] = json.loads(message)
-        return answer
-
-    def _collect(self, streams: _Streams, deadline: float) -> dict[str, Any]:
+    def _collect(self, streams: Streams, deadline: float) -> dict[str, Any]:
         """Read all streams until the zygote reports the end; tell it to kill when one has given too much."""
         told = False
         poller = select.poll()
@@ -190,15 +205,15 @@ class Zygote:
                 with contextlib.suppress(OSError):
                     self._socket.send(b"kill")
             if self._socket.fileno() in ready:
-                reply = self._receive(1.0)
+                reply = receive(self._socket, 1.0)
                 streams.drain()
                 return reply
 
 
-class _Streams:
-    """Three pipes with a cap each; past its cap a pipe is still drained, so the child is never blocked by us."""
+class Streams:
+    """Pipes with a cap each, the second being standard error; all are drained past it, so no child is blocked by us."""
 
-    def __init__(self, descriptors: list[int], most: tuple[int, int, int]) -> None:
+    def __init__(self, descriptors: list[int], most: tuple[int, ...]) -> None:
         self.open = set(descriptors)
         self.contents = [bytearray() for _ in descriptors]
         self.overflowed = False
@@ -228,6 +243,14 @@ class _Streams:
         self.overflowed = self.overflowed or self._seen[index] > most
         return True
 
+    def take(self) -> list[bytes]:
+        """What was read since the last time; the caps begin anew."""
+        taken = [bytes(content) for content in self.contents]
+        for content in self.contents:
+            content.clear()
+        self._seen = [0] * len(taken)
+        return taken
+
     def drain(self) -> None:
         """What the ended child left in the pipes: at most a pipe's capacity each."""
         for descriptor in list(self.open):
@@ -235,6 +258,41 @@ class _Streams:
                 before = sum(self._seen)
                 if not self.read(descriptor) or sum(self._seen) == before:
                     break
+
+
+def read_report(
+    reply: dict[str, Any], stdout: bytes = b"", stderr: bytes = b"", trace: bytes = b"", overflowed: bool = False
+) -> Report:
+    """The zygote's word together with what the child wrote."""
+    return Report(
+        status=int(reply["status"]),
+        stopped=str(reply["stopped"]),
+        said=str(reply["said"]),
+        cpu_s=float(reply["cpu_s"]),
+        wall_s=float(reply["wall_s"]),
+        stdout=stdout,
+        stderr=stderr,
+        trace=trace,
+        overflowed=overflowed,
+    )
+
+
+def receive(line: socket.socket, timeout_s: float) -> dict[str, Any]:
+    """One message of a zygote, which is trusted; raises ``ZygoteFailed``."""
+    line.settimeout(timeout_s)
+    try:
+        try:
+            message = line.recv(8192)
+        except ConnectionResetError:  # it closed with a word of ours unread, which hides its own last one once
+            message = line.recv(8192)
+    except TimeoutError:
+        raise ZygoteFailed(f"the zygote did not answer within {timeout_s:.0f} s") from None
+    except OSError as error:
+        raise ZygoteFailed(f"the zygote is gone: {error.strerror}", error.errno or 0) from error
+    if not message:
+        raise ZygoteFailed("the zygote ended without a word")
+    answer: dict[str, Any] = json.loads(message)
+    return answer
 
 
 def interpreter() -> str:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from . import kernel, landlock, namespaces
 from .child import MOST_FILES, Layers, Order, become
+from .lives import Lives, report
 from .seccomp import Filter
 
 # available to every program on every tier, because they are here before the door closes
@@ -45,7 +46,7 @@ def main(settings_text: str, descriptor: int) -> NoReturn:
     settings: dict[str, Any] = json.loads(settings_text)
     starter = os.getppid()
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
+        _limit_files()
         _preload()
         folders, hidden = _readable()
         if "namespaces" in settings["layers"]:
@@ -61,6 +62,12 @@ def main(settings_text: str, descriptor: int) -> NoReturn:
         os._exit(1)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     _serve(control, layers)
+
+
+def _limit_files() -> None:
+    hardest = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = MOST_FILES if hardest == resource.RLIM_INFINITY else min(MOST_FILES, hardest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _preload() -> None:
@@ -127,35 +134,40 @@ def _keep(inner: int, starter: int) -> NoReturn:
 
 
 def _serve(control: socket.socket, layers: Layers) -> NoReturn:
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    lives = Lives(poller)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 4096, 8)
-        if not message:
-            os._exit(0)
-        if descriptors:  # a late "kill" for a program that has ended carries none
-            reply = _run(json.loads(message), descriptors, control, layers)
-            control.send(json.dumps(reply).encode())
+        for descriptor, _ in poller.poll(lives.patience_ms):
+            if descriptor != _CONTROL:
+                lives.attend(descriptor)
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, 4096, 8)
+            if not message:
+                os._exit(0)
+            if descriptors:  # a late "kill" for a program that has ended carries none
+                _begin(json.loads(message), descriptors, control, layers, lives)
+        lives.look()
 
 
-def _run(request: dict[str, Any], descriptors: list[int], control: socket.socket, layers: Layers) -> dict[str, Any]:
-    order = Order(request["memory_bytes"], request["cpu_s"], request["seed"], request["trace"])
+def _begin(
+    request: dict[str, Any], descriptors: list[int], control: socket.socket, layers: Layers, lives: Lives
+) -> None:
+    order = Order(
+        request["memory_bytes"], request["cpu_s"], request["seed"], request["trace"], request["wall_s"] is None
+    )
     status_reader, status_writer = os.pipe()
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        become(order, layers, descriptors, status_writer)
-    for descriptor in [*descriptors, status_writer]:
+        become(order, layers, descriptors[:5], status_writer)
+    for descriptor in [*descriptors[:5], status_writer]:
         os.close(descriptor)
-    reason = _wait(pid, control, started + request["wall_s"])
-    _, wait_status, usage = os.wait4(pid, 0)
-    said = os.read(status_reader, 512)
-    os.close(status_reader)
-    return {
-        "status": os.waitstatus_to_exitcode(wait_status),
-        "stopped": reason,
-        "said": said.decode("utf-8", "replace"),
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.monotonic() - started,
-    }
+    if order.live:
+        lives.add(pid, descriptors[5], status_reader, started)
+    else:
+        reason = _wait(pid, control, started + request["wall_s"])
+        control.send(report(pid, reason, status_reader, started))
 
 
 def _wait(pid: int, control: socket.socket, deadline: float) -> str:
