@@ -61,13 +61,14 @@ class Share:
 class AuditReport:
     """Ways best first. ``oracle``: mean of the environment's own right answers, ``None`` when it gives none.
 
-    ``skipped`` says why nothing could be tried; the figures then say nothing.
+    ``oracle_worst`` says which of them earned least, ``skipped`` why nothing could be tried: no figure then counts.
     """
 
     environment: str
     tasks: int = 0
     ways: tuple[Result, ...] = ()
     oracle: float | None = None
+    oracle_worst: str = ""
     exceptions: Share = field(default_factory=Share)
     invalid: Share = field(default_factory=Share)
     unstable: Share = field(default_factory=Share)
@@ -244,7 +245,8 @@ class _Audit:
             name,
             len(tasks),
             tuple(sorted(found, key=lambda way: (-way.mean, way.name))),
-            sum(marks) / len(marks) if marks else None,
+            _mean(marks) if marks else None,
+            self.example.get("oracle", ""),
             self._raised(),
             Share(self.invalid, self.scored, self.example.get("invalid", "")),
             Share(self.other, self.twice, self.example.get("unstable", "")),
@@ -270,10 +272,15 @@ class _Audit:
     def _right(self, task: Task, seat: str | None, marks: list[float]) -> list[Play]:
         """What the oracle says on ``task``, its mark noted; without an oracle, the task's short secrets."""
         played = self._episode(task, lambda observation, turn: self.environment.oracle(), seat)
-        if played.dumb or played.error:
+        if played.dumb:
             return guesses(task)
-        if played.mark is not None:
-            marks.append(played.mark)
+        mark = 0.0 if played.error else played.mark
+        if mark is not None:
+            if mark < min(marks, default=1.0):
+                self.example["oracle"] = (
+                    f"{short(played.last)} earned {mark:g}{f', {e}' if (e := played.error) else ''}"
+                )
+            marks.append(mark)
         return [tuple(played.said)]
 
     def _ways(

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import math
 import random
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import pytest
 
 from sparring.envs.base import Environment
 from sparring.envs.check import check_environment, inspect_environment
-from sparring.envs.code.env import CodeEnvironment
 from sparring.envs.echo import EchoEnvironment
+from sparring.envs.points import POINTS
 from sparring.envs.types import Score, Task
-from sparring.scenarios.errors import ContractBroken
+from sparring.scenarios.errors import ContractBroken, MissingExtra
 from sparring.scenarios.registry import environments
 
-
-@pytest.mark.parametrize("name", environments.names())
-def test_registered_environments_keep_the_contract(name: str) -> None:
-    report = check_environment(environments.get(name))
-    assert len(report.findings) == 7 and all(finding.kept for finding in report.findings)
+Stepped = tuple[str, float, bool, bool, dict[str, Any]]
+# What the best constant earns by nature, where that is more than a quarter: few possible answers.
+BY_NATURE: dict[tuple[str, str], float] = {}
 
 
-@pytest.mark.parametrize("environment", [EchoEnvironment({"tries": 3}), CodeEnvironment({"tries": 1})])
-def test_options_do_not_break_it(environment: Environment) -> None:
-    assert check_environment(environment).broken == ()
+def shipped() -> Iterator[tuple[str, str]]:
+    """Name and mode of every environment that comes with Sparring; other tests register their own."""
+    for point in sorted(entry_points(group="sparring.environment")):
+        if point.value.startswith("sparring."):
+            yield from ((point.name, mode) for mode in modes(point.name))
+
+
+def modes(name: str) -> list[str]:
+    """The values of an environment's option ``mode``, one empty text where it has none."""
+    try:
+        field = environments.get(name).Config.model_fields.get("mode")
+    except MissingExtra:
+        return [""]
+    return list(get_args(field.annotation)) if field is not None and get_origin(field.annotation) is Literal else [""]
+
+
+@pytest.mark.parametrize(("name", "mode"), list(shipped()))
+def test_every_shipped_environment_keeps_the_contract_in_every_mode(name: str, mode: str) -> None:
+    try:
+        environment = environments.get(name)({"mode": mode} if mode else {})
+    except MissingExtra as missing:
+        pytest.skip(str(missing))
+    report = check_environment(environment, most=BY_NATURE.get((name, mode), 0.25))
+    assert [finding.name for finding in report.findings] == list(POINTS)
+    environment.close()
+
+
+def test_options_do_not_break_it() -> None:
+    assert check_environment(EchoEnvironment({"tries": 3})).broken == ()
 
 
 class Unseeded(EchoEnvironment):
@@ -34,22 +62,17 @@ class Unseeded(EchoEnvironment):
 
 
 class Generous(EchoEnvironment):
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> Stepped:
         return "right", 1.0, True, False, {"scores": [Score.valued("verifier", 1.0, by="generous")]}
 
 
 class Sharing(EchoEnvironment):
     shared = 0
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> Stepped:
         Sharing.shared += 1
         observation, reward, terminated, truncated, info = super().step(action)
         return f"{observation} {Sharing.shared}", reward, terminated, truncated, info
-
-
-class Forgetful(EchoEnvironment):
-    def state(self) -> object:
-        return 0
 
 
 class HashOrdered(EchoEnvironment):
@@ -66,41 +89,207 @@ class Constant(EchoEnvironment):
 class Numeric(EchoEnvironment):
     def begin(self, task: Task) -> str:
         super().begin(task)
-        return 3  # type: ignore[return-value]
+        return 3  # type: ignore[return-value]  # what is to be found
+
+
+class Guess(Environment):
+    """Sound, with a secret: say the word that belongs to a number."""
+
+    words: ClassVar[tuple[str, ...]] = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven")
+
+    def sample(self, parameters: Mapping[str, Any], rng: Any) -> Task:
+        number = int(rng.integers(10**6))
+        return Task(
+            "guess", {"text": f"number {number}"}, {"reference": self.words[number % 8] + self.words[number // 8 % 8]}
+        )
+
+    def begin(self, task: Task) -> str:
+        return str(task.payload["text"])
+
+    @property
+    def reference(self) -> str:
+        assert self.task is not None
+        return str(self.task.secret["reference"])
+
+    def oracle(self) -> str | None:
+        return self.reference
+
+    def step(self, action: str) -> Stepped:
+        right = action.strip() == self.reference
+        return "over", float(right), True, False, {"scores": [Score.valued("verifier", right, by="guess")]}
+
+
+class Crashes(Guess):
+    def step(self, action: str) -> Stepped:
+        action.encode()
+        return super().step(action)
+
+
+class CrashesOnDigits(Guess):
+    def step(self, action: str) -> Stepped:
+        if action.isdigit():
+            int(action)
+        return super().step(action)
+
+
+class Endless(Guess):
+    def step(self, action: str) -> Stepped:
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, False, False, info
+
+
+class NanReward(Guess):
+    def step(self, action: str) -> Stepped:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, math.nan, terminated, truncated, info
+
+
+class InfiniteScore(Guess):
+    def step(self, action: str) -> Stepped:
+        scores = [Score.valued("verifier", 0.0, by="guess"), Score.valued("speed", math.inf, by="guess")]
+        return "over", 0.0, True, False, {"scores": scores}
+
+
+class Leaks(Guess):
+    def begin(self, task: Task) -> str:
+        return f"(answer: {task.secret['reference']}) {task.payload['text']}"
+
+
+class LeaksInPayload(Guess):
+    def sample(self, parameters: Mapping[str, Any], rng: Any) -> Task:
+        task = super().sample(parameters, rng)
+        return Task("guess", {**task.payload, "solution": task.secret["reference"]}, task.secret)
+
+
+class LeaksLater(Guess):
+    def begin(self, task: Task) -> str:
+        self.turns = 0
+        return super().begin(task)
+
+    def step(self, action: str) -> Stepped:
+        self.turns += 1
+        _, reward, terminated, _, info = super().step(action)
+        return f"it was {self.reference}", reward, terminated and self.turns > 2, False, info
+
+
+class WrongOracle(Guess):
+    def oracle(self) -> str | None:
+        return "amberbirch"
+
+
+class DeadOracle(Guess):
+    def oracle(self) -> str | None:
+        raise RuntimeError("the oracle is away")
+
+
+class Moody(Guess):
+    def step(self, action: str) -> Stepped:
+        return "over", 0.0, True, False, {"scores": [Score.valued("verifier", random.random() / 9, by="moody")]}
+
+
+class OneAnswer(Guess):
+    words = ("amber",) * 8
+
+
+class Silent(Guess):
+    def step(self, action: str) -> Stepped:
+        return "over", 0.0, True, False, {"scores": [Score.invalid("verifier", by="guess", note="service away")]}
 
 
 @pytest.mark.parametrize(
-    ("broken", "point"),
+    ("broken", "point", "says"),
     [
-        (Unseeded, "same seed, same episode"),
-        (Generous, "verifier refuses junk"),
-        (Sharing, "instances do not disturb each other"),
-        (HashOrdered, "same after a restart"),
-        (Constant, "other seed, other task"),
-        (Numeric, "gymnasium"),
+        (Unseeded, "same seed, same episode", "np_random"),
+        (Generous, "verifier refuses junk", "earned 1.0"),
+        (Sharing, "instances do not disturb each other", "stepped in turn"),
+        (HashOrdered, "same after a restart", "new process"),
+        (Constant, "other seed, other task", "1 different"),
+        (Numeric, "gymnasium", "observation"),
+        (Crashes, "any text is taken", "UnicodeEncodeError"),
+        (CrashesOnDigits, "any text is taken", "ValueError"),
+        (Endless, "episodes end", "neither terminated nor truncated"),
+        (NanReward, "numbers are finite", "the reward is nan"),
+        (InfiniteScore, "numbers are finite", "speed is inf"),
+        (Leaks, "secrets stay hidden", "'reference'"),
+        (LeaksInPayload, "secrets stay hidden", "'reference'"),
+        (LeaksLater, "secrets stay hidden", "'reference'"),
+        (WrongOracle, "oracle earns the full mark", "'amberbirch' earned 0"),
+        (DeadOracle, "oracle earns the full mark", "the oracle is away"),
+        (Moody, "verifier says the same twice", "earned"),
+        (OneAnswer, "verifier resists cheap answers", "'amberamber' earns 1.000"),
+        (Generous, "verifier resists cheap answers", "earns 1.000"),
+        (Silent, "verifier resists cheap answers", "no score could be used"),
     ],
 )
-def test_a_broken_environment_is_caught(broken: type[Environment], point: str) -> None:
-    with pytest.raises(ContractBroken, match=point):
-        check_environment(broken)
+def test_a_broken_environment_is_caught(broken: type[Environment], point: str, says: str) -> None:
+    found = {finding.name: finding.detail for finding in inspect_environment(broken).broken}
+    assert point in found and says in found[point], found
+
+
+def test_a_sound_environment_is_not() -> None:
+    report = check_environment(Guess)
+    assert report.audit is not None and report.audit.oracle == 1.0
+    assert [finding.name for finding in report.findings if finding.kept is None] == ["snapshot and restore"]
+
+
+def test_every_broken_point_is_in_the_one_error() -> None:
+    class Twice(Leaks):
+        words = ("amber",) * 8
+
+    with pytest.raises(ContractBroken, match=r"(?s)environment Twice .*secrets stay hidden: .*cheap answers: "):
+        check_environment(Twice)
+
+
+def test_a_limit_that_fits_the_nature_of_the_answers_is_accepted() -> None:
+    class Coin(Guess):
+        words = ("heads", "heads", "heads", "heads", "tails", "tails", "tails", "tails")
+
+    assert check_environment(Coin, most=0.5).audit is not None
+    assert "0.1 is allowed" in inspect_environment(Coin, most=0.1).broken[-1].detail
 
 
 def test_a_snapshot_that_forgets_is_caught() -> None:
-    class Counting(Forgetful):
-        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    class Counting(EchoEnvironment):
+        def step(self, action: str) -> Stepped:
             observation, reward, _, truncated, info = super().step(action)
             return f"{observation} {self.used}", reward, self.used > 2, truncated, info
+
+        def state(self) -> object:
+            return 0
 
         def set_state(self, state: Any) -> None:
             return
 
-    names = {finding.name for finding in inspect_environment(Counting).broken}
-    assert "snapshot and restore" in names
+    assert "snapshot and restore" in {finding.name for finding in inspect_environment(Counting).broken}
 
 
 def test_an_environment_that_raises_is_reported_not_raised() -> None:
     class Raising(EchoEnvironment):
-        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        def step(self, action: str) -> Stepped:
             raise ZeroDivisionError("inside step")
 
     assert any("inside step" in finding.detail for finding in inspect_environment(Raising).broken)
+
+
+def test_a_step_that_waits_for_ever_ends_the_check() -> None:
+    free = threading.Event()
+
+    class Waiting(Guess):
+        def step(self, action: str) -> Stepped:
+            free.wait(60)
+            return super().step(action)
+
+    report = inspect_environment(Waiting, patience_s=0.2)
+    free.set()
+    assert [finding.name for finding in report.broken] == ["gymnasium"]
+    assert all("not looked at" in finding.detail for finding in report.findings[1:])
+
+
+def test_a_game_without_absolute_scores_says_so_and_keeps_the_rest() -> None:
+    class Game(Guess):
+        unaudited = "what a move earns depends on the opponent"
+
+    report = check_environment(Game)
+    assert [finding.detail for finding in report.findings if finding.name.startswith("verifier resists")] == [
+        Game.unaudited
+    ]
