@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -104,12 +104,14 @@ def _repeated(episodes: Sequence[Episode]) -> set[str | None]:
 def form(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str] = ()) -> list[Group]:
     """One role's groups before any stage. Turns whose reward is not valued, and broken episodes, take no part.
 
-    ``nodes`` restricts to these; none means all. With ``spec.discount`` a turn's reward is its own plus what the later
-    turns of its conversation earn, each discounted once per turn.
+    ``nodes`` restricts to these; none means all. With ``spec.discount`` a turn's reward is its own (nothing, where none
+    is given for it: a tool call, a move) plus what the role's later turns on its branch earn, discounted once per turn.
     """
     valued = _valued(episodes, role, spec, nodes)
-    if spec.discount:
+    if spec.discount is not None:
         valued = _returns(episodes, valued, spec.discount)
+    else:
+        valued = {place: member for place, member in valued.items() if member.components}
     return [
         Group.of(role, node, scope, [valued[place] for place in members])
         for node, scope, members in _scopes(episodes, valued, spec.compare)
@@ -150,6 +152,7 @@ def credit(
 
 
 def _valued(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str]) -> dict[Place, Member]:
+    """The role's turns with what each earns itself; without ``components`` where no reward is given for it."""
     found = {}
     for at, episode in enumerate(episodes):
         if episode.ending is Ending.BROKE:
@@ -158,26 +161,36 @@ def _valued(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Seque
             if turn.author != role or not turn.token_ids or (nodes and turn.node not in nodes):
                 continue
             parts = components(episode, turn, spec.reward)
-            if parts is not None:
+            if parts is not None or _silent(episode, turn, spec.reward):
                 note = DEMONSTRATION if turn.engine == DEMONSTRATION else ""
-                place = Place(at, turn.index)
+                place, parts = Place(at, turn.index), parts or {}
                 found[place] = Member(place, math.fsum(parts.values()), parts, len(turn.token_ids), note=note)
     return found
 
 
-def _returns(episodes: Sequence[Episode], valued: Mapping[Place, Member], discount: float) -> dict[Place, Member]:
-    """Rewards to go over each conversation; a turn with several continuations gets the mean of theirs."""
+def _silent(episode: Episode, turn: Turn, names: Iterable[str]) -> bool:
+    """Whether no reward of these is there to be judged, rather than one being invalid."""
+    found = [episode.score(turn.index, name) for name in names]
+    return all(score is None or score.validity is Validity.MISSING for score in found)
+
+
+def _returns(episodes: Sequence[Episode], judged: Mapping[Place, Member], discount: float) -> dict[Place, Member]:
+    """Rewards to go along each branch; a turn with several continuations gets the mean of theirs.
+
+    A turn that earns nothing itself, and after which nothing is earned either, is left out.
+    """
     to_go: dict[Place, float] = {}
     later: defaultdict[Place, list[float]] = defaultdict(list)
-    for place in sorted(valued, reverse=True):  # a turn stands after what it follows
-        below = later.get(place, [])
-        to_go[place] = valued[place].reward + (discount * math.fsum(below) / len(below) if below else 0.0)
-        before = episodes[place.episode].turns[place.turn].follows
-        while before is not None and Place(place.episode, before) not in valued:
-            before = episodes[place.episode].turns[before].follows
+    for place in sorted(judged, reverse=True):  # a turn stands after its ancestors
+        below, own = later.get(place, []), judged[place]
+        if not (own.components or below):
+            continue
+        to_go[place] = own.reward + (discount * math.fsum(below) / len(below) if below else 0.0)
+        path = iter(episodes[place.episode].ancestors(place.turn)[1:])
+        before = next((earlier for turn in path if (earlier := Place(place.episode, turn.index)) in judged), None)
         if before is not None:
-            later[Place(place.episode, before)].append(to_go[place])
-    return {place: replace(member, reward=to_go[place]) for place, member in valued.items()}
+            later[before].append(to_go[place])
+    return {place: replace(judged[place], reward=to_go[place]) for place in judged if place in to_go}
 
 
 def _scopes(

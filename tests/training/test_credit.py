@@ -171,6 +171,21 @@ def test_a_discounted_turn_is_credited_with_what_its_conversation_earns_later(ep
     assert [member.reward for group in groups for member in group.members] == [2.0, 2.0, 4.0]
 
 
+def test_a_discounted_turn_without_a_reward_of_its_own_earns_what_follows_on_its_branch(episode: Make) -> None:
+    turns = [{"author": "role"}, {"author": "environment", "parent": 0, "tokens": 0}, {"author": "role", "parent": 1}]
+    whole, unjudged = episode(turns, {2: 4.0}), episode(turns, {})
+    groups = form([whole, unjudged], "role", role(discount=1.0))
+    found = {member.place: member.reward for group in groups for member in group.members}
+    assert found == {(0, 0): 4.0, (0, 2): 4.0}
+
+
+def test_an_invalid_end_teaches_nothing_to_the_turns_before_it(episode: Make) -> None:
+    turns = [{"author": "role"}, {"author": "role", "parent": 0}]
+    made = episode(turns, {1: 1.0})
+    failed = dataclasses.replace(made, scores={1: (Score.invalid("r", "test", "engine down"),)})
+    assert form([failed], "role", role(discount=1.0)) == []
+
+
 def test_a_stage_drops_a_group_and_says_why(episode: Make) -> None:
     episodes = [siblings([1.0, 1.0, 1.0, 1.0, 0.5], episode), siblings([1.0, 0.0], episode)]
     found = credit(episodes, ONE, MeanBaseline(), stages=[Band(Band.Config(low=0.1, high=0.8))])
