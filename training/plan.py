@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -140,19 +141,23 @@ def _moved(
 def with_tokens(
     advantages: Sequence[AdvantageRow], rows: Sequence[Row], shaped: Mapping[str, Any]
 ) -> list[AdvantageRow]:
-    """Advantages with their values per token, where the learner spread them; ``value`` is then their mean."""
-    values: dict[tuple[str, int, int], list[float]] = {}
+    """Advantages with their values per token, where the learner spread them.
+
+    ``value`` is then their mean, and ``pull`` the sum over the turn's tokens of coefficient x advantage.
+    """
+    spread: dict[tuple[str, int, int], tuple[tuple[float, ...], float]] = {}
     for row in rows:
         if row.loss in shaped:
             trainer = row.loss.partition("/")[0]
             for span in row.spans:
-                values[trainer, span.episode, span.turn] = row.streams[ADVANTAGE][span.start : span.stop]
+                value_T = row.streams[ADVANTAGE][span.start : span.stop]
+                share_T = row.coefficient_T[span.start : span.stop]
+                pull = math.fsum(share * value for share, value in zip(share_T, value_T, strict=True))
+                spread[trainer, span.episode, span.turn] = tuple(value_T), pull
     found = []
     for advantage in advantages:
-        per_token = values.get((advantage.trainer, advantage.episode, advantage.turn))
+        per_token, pull = spread.get((advantage.trainer, advantage.episode, advantage.turn), ((), 0.0))
         if per_token:
-            mean = fmean(per_token)
-            pull = mean * advantage.pull / advantage.value if advantage.value else advantage.pull
-            advantage = replace(advantage, value=mean, pull=pull, tokens=tuple(per_token))
+            advantage = replace(advantage, value=fmean(per_token), pull=pull, tokens=per_token)
         found.append(advantage)
     return found

@@ -128,7 +128,7 @@ class Ppo(PolicyGradient):
 class ReinforcePlusPlus(PolicyGradient):
     """REINFORCE++: PPO's clip without a critic; its advantage takes the KL off the reward and whitens over the batch.
 
-    L = -min(r A, clip(r, 1 - low, 1 + high) A), A from the advantage of the same name with its ``kl`` above 0.
+    L = -min(r A, clip(r, 1 - low, 1 + high) A), A from the advantage ``return_to_go`` with its ``kl`` above 0.
     Source: arXiv 2501.03262.
     Gradient: -r A grad log pi inside the clip; the KL acts as reward, so on whole trajectories.
     """

@@ -10,6 +10,7 @@ from sparring.envs.types import Episode
 from sparring.storage.records import AdvantageRow, GroupRow
 
 from ..rows import Row
+from ..stages.base import Offering
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,3 +61,17 @@ class TrainerPart(Protocol):
     def make(self, played: Played) -> Made:
         """Rows of this step; none when there is nothing to learn."""
         ...
+
+
+class Staged:
+    """A trainer part whose groups go through stages."""
+
+    stages: Sequence[Any]
+
+    def offer(self, episodes: Sequence[Episode], renderer: Any) -> list[Episode]:
+        """The episodes with whatever turns the stages put beside the sampled ones, before groups are formed."""
+        found = list(episodes)
+        for stage in self.stages:
+            if isinstance(stage, Offering):
+                found = stage.offer(found, renderer)
+        return found

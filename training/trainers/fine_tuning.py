@@ -18,8 +18,7 @@ from ..groups import Group, Member, Place
 from ..losses.aggregate import shares
 from ..losses.supervised import Supervised
 from ..pack import pack
-from ..stages.base import Offering
-from .base import Made, Played
+from .base import Made, Played, Staged
 from .keeping import Kept, keep, recalled, row_of, said
 from .picks import RIGHT, Choice, below, check_names, choose, groups_of, outcome, recorded
 from .policy_gradient import MAIN
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from ..losses.base import Aggregate, Loss
 
 
-class FineTuning:
+class FineTuning(Staged):
     """Fine-tuning on chosen turns: right ones, the best of their group, improved ones, demonstrations, or by weight.
 
     L = -weight log pi. Turns are trained under ``train_context`` where there is one: help shown is not needed later.
@@ -85,14 +84,6 @@ class FineTuning:
         figures = {"turns": float(len(taught)), "groups": float(len(groups))}
         figures |= {"weight": math.fsum(weights) / len(weights)} if weights else {}
         return Made(packed.rows, groups, packed.advantages, figures=figures)
-
-    def offer(self, episodes: Sequence[Episode], renderer: Any) -> list[Episode]:
-        """The episodes with what this trainer's stages add to them before groups are formed."""
-        found = list(episodes)
-        for stage in self.stages:
-            if isinstance(stage, Offering):
-                found = stage.offer(found, renderer)
-        return found
 
     def _waiting(self, played: Played, groups: list[GroupRow], taught: list[AdvantageRow]) -> Made:
         """Chosen turns join those that wait; the first ``at`` are trained once there are so many."""

@@ -15,9 +15,9 @@ from sparring.storage.records import AdvantageRow
 from ..advantages.base import TokenAdvantage
 from ..credit import credit, form
 from ..pack import pack
-from ..stages.base import Offering, Want
+from ..stages.base import Want
 from ..stages.more import wanted
-from .base import Made, Played
+from .base import Made, Played, Staged
 
 if TYPE_CHECKING:
     from sparring.envs.types import Episode
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 MAIN = "policy"
 
 
-class PolicyGradient:
+class PolicyGradient(Staged):
     """Policy gradient: turns compared in groups, each pulled by its advantage.
 
-    grad J = E[sum over turns of advantage x grad log pi], with the loss's own mask and ratio (Williams 1992; the parts
-    of the loss after arXiv 2509.04419). ``losses`` gives turns that a stage brought in a loss of their own.
+    Formula: grad J = E[sum over turns of advantage x grad log pi], with the mask, ratio and weights of ``loss``.
+    Source: Williams 1992; the parts of the loss after HPT, arXiv 2509.04419.
     """
 
     class Config(BaseModel):
@@ -91,14 +91,6 @@ class PolicyGradient:
             for group in form(episodes, role, spec, self.nodes)
         ]
         return wanted(self.stages, groups, episodes, round, first)
-
-    def offer(self, episodes: Sequence[Episode], renderer: Any) -> list[Episode]:
-        """The episodes with whatever turns the stages put beside those that were sampled."""
-        found = list(episodes)
-        for stage in self.stages:
-            if isinstance(stage, Offering):
-                found = stage.offer(found, renderer)
-        return found
 
     def _loss_of(self, row: AdvantageRow) -> str:
         return row.note if row.note in self.losses else MAIN

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 class PreferencePairs:
     """Preference pairs: the better of two turns is made likelier than the worse, relative to a reference.
 
-    L = -log sigmoid(beta (log-ratio of chosen - log-ratio of rejected)), and its kin; see the loss ``preference``.
-    Source: DPO, arXiv 2305.18290; on the steps of a tree, arXiv 2405.00451; Step-DPO, arXiv 2406.18629.
+    L = -log sigmoid(beta h), h = log-ratio pi / reference of chosen - log-ratio of rejected. ``form`` hinge: max(0, 1 -
+    beta h); ipo: (h - 1 / (2 beta))^2, means over tokens in h for sums; simpo: -log sigmoid(beta h - margin) with mean
+    log pi in h and no reference.
+    Source: DPO, arXiv 2305.18290; hinge 2305.10425; ipo 2310.12036; simpo 2405.14734; on the steps of a tree, arXiv
+    2405.00451; Step-DPO, arXiv 2406.18629.
     Gradient: beta sigmoid(-beta h) times the gradient of the rejected log-prob less the chosen one's.
     """
 
