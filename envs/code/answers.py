@@ -39,3 +39,16 @@ def strip_fences(text: str) -> str:
     while lines and not lines[0].strip():
         lines.pop(0)
     return "\n".join(lines)
+
+
+def code_of(text: str) -> Parsed:
+    """The program within the last ``<answer>`` tag, its indentation kept, fences taken off.
+
+    >>> code_of("<answer>\\n    return x\\n</answer>").value
+    '    return x'
+    """
+    parsed = parse(text)
+    if not parsed.ok:
+        return parsed
+    start = text.rfind(_OPEN) + len(_OPEN)
+    return Parsed("answer", strip_fences(text[start : text.find(_CLOSE, start)]))

@@ -1,14 +1,15 @@
 """Short Python programs of known difficulty, written by a seeded generator together with their trace and output.
 
-The generator applies each statement's meaning while it writes, so nothing is executed here; that CPython agrees
-(program for program, in the sandbox) is a test. Programs are meant to be readable by a very small byte-level model.
+The generator applies each statement's meaning while it writes; that CPython agrees (program for program, in the
+sandbox) is a test. Programs are meant to be readable by a very small byte-level model.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from numpy.random import Generator
 
@@ -150,3 +151,20 @@ def _first_line_is_dead(lines: list[str]) -> bool:
 
 def _pick(rng: Generator, options: str | list[str]) -> str:
     return options[int(rng.integers(len(options)))]
+
+
+def outputs(name: str, rest: str, inputs: Iterable[int]) -> list[str]:
+    """What ``rest``, text of this generator and of nobody else, prints with ``name`` set to each of the inputs.
+
+    >>> outputs("a", "b=a+5\\nprint(b-1)", [2, 7])
+    ['6', '11']
+    """
+    lines = rest.split("\n")
+    body, printed = lines[:-1], lines[-1].removeprefix("print(").removesuffix(")")
+    code = compile("\n".join([*body, f"shown={printed}"]), "generated", "exec")
+    found = []
+    for value in inputs:
+        names: dict[str, Any] = {name: value, "__builtins__": {"max": max, "min": min}}
+        exec(code, names)  # our own text: sums, products and comparisons of small numbers
+        found.append(str(names["shown"]))
+    return found
