@@ -42,6 +42,11 @@ class Result:
     tasks: int
     seat: str | None = None
 
+    @property
+    def where(self) -> str:
+        """The seat in words, where there are seats."""
+        return f" in seat {self.seat}" if self.seat else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -91,21 +96,20 @@ class AuditReport:
         """The report as text, a figure a line."""
         if self.skipped:
             return [f"not audited: {self.skipped}"]
-        rows = [
-            f"{way.mean:.3f}  {way.name} on {way.tasks} tasks{f', seat {way.seat}' if way.seat else ''}"
-            for way in self.ways[:3]
-        ]
+        best = [way for way in self.ways if way.mean > 0][:3]
+        shares = {
+            "episodes that raised": self.exceptions,
+            "scores that are invalid": self.invalid,
+            "answers scored differently when given again": self.unstable,
+        }
         return [
-            f"{len(self.ways)} cheap ways of answering on {self.tasks} tasks, {self.seconds:.1f} s; the best:",
-            *(f"  {row}" for row in rows),
-            f"right answers earn {'(no oracle)' if self.oracle is None else f'{self.oracle:.3f}'}",
+            f"{len(self.ways)} cheap ways of answering on {self.tasks} tasks, {self.seconds:.1f} s; "
+            + ("the best:" if best else "none earns anything"),
+            *(f"  {way.mean:.3f}  {way.name}{way.where} on {way.tasks} tasks" for way in best),
+            "right answers earn " + ("an unknown mark: no oracle()" if self.oracle is None else f"{self.oracle:.3f}"),
             *(
                 f"{name}: {share.count} of {share.of}{f', such as {share.example}' if share.count else ''}"
-                for name, share in (
-                    ("episodes that raised", self.exceptions),
-                    ("scores that are invalid", self.invalid),
-                    ("answers scored differently when given again", self.unstable),
-                )
+                for name, share in shares.items()
             ),
         ]
 

@@ -388,8 +388,7 @@ def resists(look: Look) -> Finding:
     best = report.best
     if best is None:
         return Finding("", False, f"no score could be used: {report.invalid.example or report.exceptions.example}")
-    seat = f" in seat {best.seat}" if best.seat else ""
-    detail = f"best cheap answer: {best.name}{seat} earns {best.mean:.3f} on {best.tasks} tasks"
+    detail = f"best cheap answer: {best.name}{best.where} earns {best.mean:.3f} on {best.tasks} tasks"
     kept = best.mean <= look.most
     return Finding("", kept, detail if kept else f"{detail}; {look.most:g} is allowed")
 

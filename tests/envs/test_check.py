@@ -24,29 +24,35 @@ Stepped = tuple[str, float, bool, bool, dict[str, Any]]
 BY_NATURE: dict[tuple[str, str], float] = {}
 
 
-def shipped() -> Iterator[tuple[str, str]]:
-    """Name and mode of every environment that comes with Sparring; other tests register their own."""
+def shipped() -> Iterator[Any]:
+    """Every environment that comes with Sparring, in every way of using it; other tests register their own."""
     for point in sorted(entry_points(group="sparring.environment")):
-        if point.value.startswith("sparring."):
-            yield from ((point.name, mode) for mode in modes(point.name))
+        if not point.value.startswith("sparring."):
+            continue
+        try:
+            kind = environments.get(point.name)
+        except MissingExtra as missing:
+            yield pytest.param(point.name, {}, marks=pytest.mark.skip(reason=str(missing)), id=point.name)
+            continue
+        for options in (*kind.examples, *({"mode": mode} for mode in modes_without_example(kind))):
+            yield pytest.param(point.name, options, id="-".join([point.name, *map(str, options.values())])[:40])
 
 
-def modes(name: str) -> list[str]:
-    """The values of an environment's option ``mode``, one empty text where it has none."""
+def modes_without_example(kind: type[Environment]) -> list[str]:
+    """The values of an environment's option ``mode`` that none of its examples has."""
+    field = kind.Config.model_fields.get("mode")
+    named = get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
+    default = field.default if field is not None else None
+    return [mode for mode in named if mode not in {example.get("mode", default) for example in kind.examples}]
+
+
+@pytest.mark.parametrize(("name", "options"), list(shipped()))
+def test_every_shipped_environment_keeps_the_contract(name: str, options: Mapping[str, Any]) -> None:
     try:
-        field = environments.get(name).Config.model_fields.get("mode")
-    except MissingExtra:
-        return [""]
-    return list(get_args(field.annotation)) if field is not None and get_origin(field.annotation) is Literal else [""]
-
-
-@pytest.mark.parametrize(("name", "mode"), list(shipped()))
-def test_every_shipped_environment_keeps_the_contract_in_every_mode(name: str, mode: str) -> None:
-    try:
-        environment = environments.get(name)({"mode": mode} if mode else {})
+        environment = environments.get(name)(options)
     except MissingExtra as missing:
         pytest.skip(str(missing))
-    report = check_environment(environment, most=BY_NATURE.get((name, mode), 0.25))
+    report = check_environment(environment, most=BY_NATURE.get((name, str(options.get("mode", ""))), 0.25))
     assert [finding.name for finding in report.findings] == list(POINTS)
     environment.close()
 

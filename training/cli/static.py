@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: ``check``, ``list``, ``graph``. None of them imports a model library."""
+"""Commands that look and change nothing: ``list``, ``graph``, and ``check``. None of them imports a model library."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from sparring.scenarios.docstrings import Told, told
 from sparring.scenarios.errors import SparringError, UnknownPart
 from sparring.scenarios.load import load
 from sparring.scenarios.mermaid import mermaid
-from sparring.scenarios.problems import dotted, unknown
+from sparring.scenarios.problems import unknown
 from sparring.scenarios.registry import PARTS
 from sparring.scenarios.schema import Scenario
 
+from . import checking
 from .options import AsJson
 from .output import print_json
 
@@ -25,23 +26,6 @@ File = Annotated[Path, typer.Argument(help="A scenario file, or the name of one 
 Set = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Replace one value; repeatable.")
 ]
-
-
-def check(file: File, overrides: Set = None, as_json: AsJson = False) -> None:
-    """Check a scenario: keys, types, names, prompts, graph, task files. Creates nothing."""
-    scenario = _load(file, overrides)
-    if as_json:
-        print_json({"digest": scenario.digest, "scenario": scenario.resolved()})
-        return
-    graph = scenario.graph_spec()
-    source = scenario.task_source()
-    typer.echo(f"{scenario.name}: no problems found (content {scenario.digest})")
-    typer.echo(f"  roles: {', '.join(_told(scenario, name) for name in scenario.roles)}")
-    shape = scenario.graph if isinstance(scenario.graph, str) else "its own"
-    typer.echo(f"  graph: {shape}, {len(graph.nodes)} nodes; tasks from {source.kind if source else 'the graph'}")
-    rollout = scenario.rollout
-    typer.echo(f"  {scenario.training.steps} steps of {rollout.episodes} episodes from {rollout.picks} picks")
-    _tell_training(scenario)
 
 
 def list_parts(
@@ -73,7 +57,7 @@ def graph(file: File, overrides: Set = None) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands on ``app``."""
-    app.command("check")(check)
+    checking.add_to(app)
     app.command("list")(list_parts)
     app.command("graph")(graph)
 
@@ -105,21 +89,6 @@ def _parts(parts: list[str]) -> dict[str, dict[str, Told]]:
 
 def _plain(kind: str, one: Told) -> str | dict[str, str]:
     return one._asdict() if kind in EXPLAINED else one.summary
-
-
-def _tell_training(scenario: Scenario) -> None:
-    training = scenario.training
-    stages = f", stages {', '.join(stage.kind for stage in scenario.group.stages)}" if scenario.group.stages else ""
-    named = f" (objective {training.objective})" if training.objective else ""
-    typer.echo(f"  advantage {training.advantage.kind}, loss {training.loss.kind}{stages}{named}")
-    if list(training.trainers) != ["rl"]:
-        typer.echo(f"  trainers: {', '.join(training.trainers)}")
-    if scenario.scheduled:
-        typer.echo(f"  on a schedule: {', '.join(map(dotted, scenario.scheduled))}")
-
-
-def _told(scenario: Scenario, name: str) -> str:
-    return name if scenario.roles[name].trainable else f"{name} (not trained)"
 
 
 def _docstring(kind: str, name: str) -> Told:
