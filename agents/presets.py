@@ -35,3 +35,9 @@ def solve_critique_revise() -> GraphSpec:
 def propose_solve_critique_revise() -> GraphSpec:
     """A teacher proposes, the environment admits, rubrics are written, attempts are judged and revised."""
     return read_graph(FOLDER / "propose-solve-critique-revise.yaml")
+
+
+@graphs("two-seats")
+def two_seats() -> GraphSpec:
+    """Roles ``first`` and ``second`` move in turn, each by what the environment tells it, until a game is over."""
+    return read_graph(FOLDER / "two-seats.yaml")

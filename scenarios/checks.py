@@ -37,7 +37,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     """Note everything that does not fit; returns the scenario with its parts' defaults filled in."""
     complete = fill(scenario, problems)
     world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
-    _check_evaluation(scenario, problems)
+    _check_evaluation(scenario, world, problems)
     _check_lora(scenario, problems)
     _check_zeros(scenario, problems)
     _check_arms(complete.curriculum, world, problems)
@@ -125,10 +125,12 @@ def check_numbers(scenario: Scenario, problems: Problems) -> None:
             _check_sampling(role.sampling, ("roles", name, "sampling"), problems)
 
 
-def _check_evaluation(scenario: Scenario, problems: Problems) -> None:
+def _check_evaluation(scenario: Scenario, world: Any, problems: Problems) -> None:
+    measures = tuple(getattr(world, "measures", ()))
     for index, name in enumerate(scenario.evaluation.metrics):
-        if name != "accuracy" and not PASS_AT.fullmatch(name):
-            problems.add(("evaluation", "metrics", index), unknown("metric", name, ["accuracy", "pass@1", "pass@4"]))
+        if name not in ("accuracy", *measures) and not PASS_AT.fullmatch(name):
+            there = ["accuracy", "pass@1", "pass@4", *measures]
+            problems.add(("evaluation", "metrics", index), unknown("metric", name, there))
     if scenario.training.steps and not any(role.trainable for role in scenario.roles.values()):
         problems.add(
             ("roles",), "no role is trainable, so training.steps has nothing to do; set it to 0 or train a role"

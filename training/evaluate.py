@@ -1,10 +1,11 @@
-"""Held-out accuracy: the scenario's own attempt nodes on tasks that training never sees."""
+"""Held-out accuracy: the scenario's own attempt nodes on tasks that training never sees; and an environment's measures.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -53,6 +54,15 @@ def samples_needed(metrics: Sequence[str]) -> int:
     return max((int(name.removeprefix("pass@")) for name in metrics if name.startswith("pass@")), default=1)
 
 
+def attempted(metrics: Sequence[str]) -> list[str]:
+    """The metrics that come of playing: all but an environment's own measures.
+
+    >>> attempted(["accuracy", "exploitability"])
+    ['accuracy']
+    """
+    return [name for name in metrics if name == "accuracy" or name.startswith("pass@")]
+
+
 def pass_at(k: int, right: Sequence[bool]) -> float:
     """Unbiased chance that one of k attempts drawn from these is right: 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374).
 
@@ -63,9 +73,20 @@ def pass_at(k: int, right: Sequence[bool]) -> float:
     return 1.0 - math.comb(wrong, k) / math.comb(n, k)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """An environment's measures by name, and the number of positions they are taken over."""
+
+    figures: Mapping[str, float]
+    positions: int
+
+
 @dataclass
 class Evaluation:
-    """Plays the attempt graph on ``tasks`` and reports every metric overall and per arm."""
+    """Plays the attempt graph on ``tasks`` and reports every metric overall and per arm.
+
+    ``exact`` gives the environment's own measures at a temperature; nothing is played for them.
+    """
 
     graph: RoleGraph
     runtime: Runtime
@@ -73,6 +94,7 @@ class Evaluation:
     spec: EvaluationSpec
     tasks: Sequence[tuple[str, Task]]
     seed: int
+    exact: Callable[[float], Measured] | None = None
 
     async def roles(self, whole: RoleGraph, count: int) -> Figures:
         """Figures of every role (see ``summarise``) when the ``whole`` graph plays ``count`` of the held-out tasks."""
@@ -90,6 +112,17 @@ class Evaluation:
     async def measure(self, step: int, temperature: float | None = None) -> tuple[EvaluationRow, ...]:
         """Every metric at ``temperature`` (the scenario's when absent). The same draws at every step of a run."""
         heat = self.spec.temperature if temperature is None else temperature
+        return await self._attempted(step, heat) + self._exact(step, heat)
+
+    def _exact(self, step: int, heat: float) -> tuple[EvaluationRow, ...]:
+        found = self.exact(heat) if self.exact is not None else Measured({}, 0)
+        wanted = [name for name in self.spec.metrics if name in found.figures]
+        return tuple(EvaluationRow(step, name, found.figures[name], found.positions, {}, heat) for name in wanted)
+
+    async def _attempted(self, step: int, heat: float) -> tuple[EvaluationRow, ...]:
+        metrics = attempted(self.spec.metrics)
+        if not metrics:
+            return ()
         cooled = {name: _at(role, heat) for name, role in self.runtime.roles.items()}
         episodes = await self._play(self.graph, dataclasses.replace(self.runtime, roles=cooled), self.tasks)
         by_arm: dict[str, list[list[bool]]] = {}
@@ -102,7 +135,7 @@ class Evaluation:
         return tuple(
             EvaluationRow(step, name, value, len(group), scope, heat)
             for scope, group in scopes
-            for name, value in figures(group, self.spec.metrics).items()
+            for name, value in figures(group, metrics).items()
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,10 +23,11 @@ from sparring.storage.store import Store
 
 from .course import Course, adapters_of, folder_of, info, learner_for
 from .curriculum import Curriculum, arms
-from .evaluate import Evaluation, evaluation_graph
+from .evaluate import Evaluation, Measured, evaluation_graph
 from .gate import Gate
 from .plan import Plan
 from .policy import Policy, load_policy
+from .probabilities import ask, probabilities
 from .rollout import Novelty, Rollout, Source
 
 
@@ -153,7 +155,7 @@ class _Parts:
         evaluation = None
         if scenario.evaluation.every:
             graph = evaluation_graph(self.spec, scenario.evaluation.metrics)
-            evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed)
+            evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed, self._exact())
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.world.source)
         return Session(
             scenario=scenario, store=store, run=run, policy=self.policy, learner=self.learner, plan=self.plan,
@@ -175,6 +177,19 @@ class _Parts:
                 )
             served[name] = gate.engine(_engine(spec.engine, self.policy))
         return policy, served
+
+    def _exact(self) -> Callable[[float], Measured] | None:
+        """What gives the environment's own measures, where the evaluation asks for any."""
+        first = self.world.first
+        if not set(first.measures) & set(self.scenario.evaluation.metrics):
+            return None
+        asked = ask(first.positions(), self.roles, self.spec, self.policy.renderer, self.world.tools)
+
+        def measured(temperature: float) -> Measured:
+            found = probabilities(self.policy.model, asked, temperature)
+            return Measured(first.measure(found), len(found))
+
+        return measured
 
     def _held_out(self) -> list[tuple[str, Task]]:
         """The evaluation's tasks: the environment's held-out split, spread evenly over the curriculum's arms."""

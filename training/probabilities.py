@@ -1,0 +1,131 @@
+"""The policy's exact probabilities of given answers, from the prompts it sees in play: no sampling, no estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import TYPE_CHECKING, Any
+
+from sparring.agents.book import ENVIRONMENT
+from sparring.agents.engine import Renderer, spoken
+from sparring.agents.role import Heard, Role, View
+from sparring.envs.types import Position
+from sparring.scenarios.errors import ScenarioError
+
+from .lora import Adapters
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import GraphSpec, NodeSpec
+
+ROWS = 512  # answers scored at once
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One answer at one position: the prompt's tokens and the answer's, end of turn included."""
+
+    label: str
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    adapter: str = ""
+
+
+def seat_node(graph: GraphSpec, seat: str) -> NodeSpec:
+    """The node where ``seat`` speaks.
+
+    Raises ``ScenarioError`` unless there is one alone and it begins a new conversation each time (``fresh``): what is
+    decided must hang on the observation alone.
+    """
+    nodes = [node for node in graph.nodes.values() if node.role == seat]
+    if len(nodes) != 1:
+        raise ScenarioError(f"evaluation: {len(nodes)} nodes speak for the seat {seat!r}; exact measures need one")
+    if not nodes[0].fresh:
+        raise ScenarioError(
+            f"evaluation: the node of the seat {seat!r} goes on with its conversation, so what it decides hangs on more "
+            "than the position; set fresh: true on it, or measure accuracy instead"
+        )
+    return nodes[0]
+
+
+def ask(
+    positions: Sequence[Position],
+    roles: Mapping[str, Role],
+    graph: GraphSpec,
+    renderer: Renderer,
+    tools: Sequence[str] = (),
+) -> list[Asked]:
+    """Every answer of every position, under the prompt that the seat's role is shown there in play.
+
+    Templates may read ``last``, ``heard``, ``said.environment`` and ``tools``; parameters and payloads of tasks are not
+    known at a position. Raises ``ScenarioError`` for a seat without a role, or a template that reads more.
+    """
+    found: list[Asked] = []
+    for position in positions:
+        role = roles.get(position.seat)
+        if role is None:
+            raise ScenarioError(
+                f"evaluation: no role is called {position.seat!r}; name the roles after the environment's seats"
+            )
+        prompt = role.prompt_at(seat_node(graph, position.seat).prompt)
+        text = position.observation
+        view = View(said={ENVIRONMENT: text}, last=text, heard=[Heard(ENVIRONMENT, text)], tools=tools)
+        opened = renderer.open(role.observe(view, prompt)).token_ids
+        found += [
+            Asked(position.label, opened, spoken(action, renderer), role.spec.adapter) for action in position.actions
+        ]
+    return found
+
+
+def probabilities(model: Any, asked: Sequence[Asked], temperature: float = 1.0) -> dict[str, list[float]]:
+    """By label: the probability of each answer and then the end of the turn, in order, at this temperature.
+
+    0 is greedy: the likeliest token has probability 1. What is missing to 1 are other texts.
+    """
+    import torch
+
+    adapters = Adapters.of(model)
+    found: dict[str, list[float]] = {}
+    values = [0.0] * len(asked)
+    for adapter in dict.fromkeys(one.adapter for one in asked):
+        if adapters is not None:
+            adapters.use(adapter)
+        mine = sorted(
+            (at for at, one in enumerate(asked) if one.adapter == adapter),
+            key=lambda at: len(asked[at].prompt_ids) + len(asked[at].answer_ids),
+        )
+        for start in range(0, len(mine), ROWS):
+            places = mine[start : start + ROWS]
+            with torch.inference_mode():
+                logprobs = _score(model, [asked[at] for at in places], temperature)
+            for at, value in zip(places, logprobs, strict=True):
+                values[at] = exp(value)
+    for one, value in zip(asked, values, strict=True):
+        found.setdefault(one.label, []).append(value)
+    return found
+
+
+def _score(model: Any, asked: Sequence[Asked], temperature: float) -> list[float]:
+    """Log-probs of whole answers in nats; rows are padded on the right, which a causal model does not see."""
+    import torch
+
+    rows = [(*one.prompt_ids, *one.answer_ids) for one in asked]
+    width = max(len(row) for row in rows)
+    device = next(model.parameters()).device
+    ids_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    told_BT = torch.zeros((len(rows), width), dtype=torch.bool)
+    mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    for at, (row, one) in enumerate(zip(rows, asked, strict=True)):
+        ids_BT[at, : len(row)] = torch.tensor(row)
+        mask_BT[at, : len(row)] = 1
+        told_BT[at, len(one.prompt_ids) : len(row)] = True
+    ids_BT, told_BT = ids_BT.to(device), told_BT.to(device)
+    logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT.to(device)).logits[:, :-1].float()
+    target_BT = ids_BT[:, 1:]
+    if temperature <= 0:
+        taken_BT = torch.where(logits_BTV.argmax(-1) == target_BT, 0.0, -torch.inf)
+    else:
+        logprob_BTV = torch.log_softmax(logits_BTV / temperature, dim=-1)
+        taken_BT = logprob_BTV.gather(-1, target_BT[..., None])[..., 0]
+    total: list[float] = taken_BT.masked_fill(~told_BT[:, 1:], 0.0).double().sum(-1).tolist()
+    return total
