@@ -66,7 +66,8 @@ class Share:
 class AuditReport:
     """Ways best first. ``oracle``: mean of the environment's own right answers, ``None`` when it gives none.
 
-    ``oracle_worst`` says which of them earned least, ``skipped`` why nothing could be tried: no figure then counts.
+    ``oracle_worst`` says which of them earned least, ``untried`` how many ways were left when time was up, ``skipped``
+    why nothing could be tried: no figure then counts.
     """
 
     environment: str
@@ -77,6 +78,7 @@ class AuditReport:
     exceptions: Share = field(default_factory=Share)
     invalid: Share = field(default_factory=Share)
     unstable: Share = field(default_factory=Share)
+    untried: int = 0
     seconds: float = 0.0
     skipped: str = ""
 
@@ -88,7 +90,7 @@ class AuditReport:
     def to_json(self) -> dict[str, Any]:
         """Plain data: what a run keeps and ``check --json`` prints."""
         plain = asdict(self)
-        plain["ways"] = plain["ways"][:5]
+        plain["ways"] = list(plain["ways"][:5])
         plain["n_ways"] = len(self.ways)
         return plain
 
@@ -111,6 +113,7 @@ class AuditReport:
                 f"{name}: {share.count} of {share.of}{f', such as {share.example}' if share.count else ''}"
                 for name, share in shares.items()
             ),
+            *([f"time was up: {self.untried} ways are untried"] if self.untried else []),
         ]
 
 
@@ -146,13 +149,16 @@ class Played:
                 self.invalid += 1
 
 
-def audit(environment: Environment, draw: Draw | None = None, *, tasks: int = 8, seed: int = 0) -> AuditReport:
+def audit(
+    environment: Environment, draw: Draw | None = None, *, tasks: int = 8, seed: int = 0, limit_s: float = math.inf
+) -> AuditReport:
     """Try every cheap way of answering on ``tasks`` tasks of ``draw`` (the environment's own by default).
 
-    Equal seeds give equal figures. The environment is left in the middle of an episode: reset it before use.
+    Equal seeds give equal figures, unless ``limit_s`` ends it before all ways are tried, the likeliest first. The
+    environment is left in the middle of an episode: reset it before use.
     """
     began = time.perf_counter()
-    report = _Audit(environment, draw or own_tasks(environment), tasks, seed).report()
+    report = _Audit(environment, draw or own_tasks(environment), tasks, seed, began + limit_s).report()
     return replace(report, seconds=round(time.perf_counter() - began, 3))
 
 
@@ -217,12 +223,14 @@ def play_out(
 class _Audit:
     """One audit: the tasks, what is right on others, and the counts."""
 
-    def __init__(self, environment: Environment, draw: Draw, n_tasks: int, seed: int) -> None:
+    def __init__(self, environment: Environment, draw: Draw, n_tasks: int, seed: int, until: float) -> None:
         self.environment = environment
         self.rng = np.random.Generator(np.random.Philox(derive(seed, "audit")))
         self.seed = seed
         self.draw = draw
         self.n_tasks = n_tasks
+        self.until = until
+        self.untried = 0
         self.drawn = 0
         self.problem = ""
         self.episodes = self.raised = self.scored = self.invalid = self.twice = self.other = 0
@@ -254,6 +262,7 @@ class _Audit:
             self._raised(),
             Share(self.invalid, self.scored, self.example.get("invalid", "")),
             Share(self.other, self.twice, self.example.get("unstable", "")),
+            self.untried,
         )
 
     def _raised(self) -> Share:
@@ -293,6 +302,9 @@ class _Audit:
         """Every way on the first tasks; those that earn, on all; the best of these, on fresh tasks alone."""
         found: list[tuple[Cheap, list[float]]] = []
         for way in ways(self.environment, tasks[0], right):
+            if time.perf_counter() > self.until:
+                self.untried += 1
+                continue
             marks = self._marks(way, tasks[:FIRST], seat, twice=True)
             if way.mined or any(mark > 0 for mark in marks):
                 marks += self._marks(way, tasks[FIRST:], seat)

@@ -75,14 +75,17 @@ class Cheap:
 
 
 def ways(environment: Environment, first: Task, right: Mapping[str, Sequence[Play]]) -> Iterator[Cheap]:
-    """Every way there is. ``first``: a task to ask the environment's junk about; ``right``: plays by task key."""
+    """Every way there is, the likeliest first.
+
+    ``first`` is a task to ask the environment's junk about, ``right`` what is right on each task, by its key.
+    """
+    yield from _mined(right)
+    yield from _own(environment, first)
     for kind, said in KINDS.items():
         for text in said:
             yield _constant(f"{kind} {short(text)}", (text,))
             if kind in TAGGED:
                 yield _constant(f"{kind} in tags {short(text)}", (f"<answer>{text}</answer>",))
-    yield from _own(environment, first)
-    yield from _mined(right)
 
 
 def short(text: str, limit: int = 40) -> str:
