@@ -41,3 +41,51 @@ def propose_solve_critique_revise() -> GraphSpec:
 def two_seats() -> GraphSpec:
     """Roles ``first`` and ``second`` move in turn, each by what the environment tells it, until a game is over."""
     return read_graph(FOLDER / "two-seats.yaml")
+
+
+@graphs("dialogue-ask")
+def dialogue_ask() -> GraphSpec:
+    """An ``asker`` questions a scripted partner until it answers; eight conversations about a task."""
+    return read_graph(FOLDER / "dialogue-ask.yaml")
+
+
+@graphs("dialogue-ask-roles")
+def dialogue_ask_roles() -> GraphSpec:
+    """Roles ``asker`` and ``partner`` talk until the asker answers; eight conversations about a task."""
+    return read_graph(FOLDER / "dialogue-ask-roles.yaml")
+
+
+@graphs("dialogue-tutor")
+def dialogue_tutor() -> GraphSpec:
+    """A ``tutor`` teaches a scripted student until the exam; eight lessons on a task."""
+    return read_graph(FOLDER / "dialogue-tutor.yaml")
+
+
+@graphs("dialogue-tutor-roles")
+def dialogue_tutor_roles() -> GraphSpec:
+    """A role ``student`` sits an exam, is taught by a ``tutor``, sits it again; eight lessons on a task."""
+    return read_graph(FOLDER / "dialogue-tutor-roles.yaml")
+
+
+@graphs("dialogue-negotiate")
+def dialogue_negotiate() -> GraphSpec:
+    """Role ``first`` bargains with a scripted second party; eight conversations about a task."""
+    return read_graph(FOLDER / "dialogue-negotiate.yaml")
+
+
+@graphs("dialogue-negotiate-roles")
+def dialogue_negotiate_roles() -> GraphSpec:
+    """Roles ``first`` and ``second`` bargain until there is a deal or none; eight conversations about a task."""
+    return read_graph(FOLDER / "dialogue-negotiate-roles.yaml")
+
+
+@graphs("dialogue-consult")
+def dialogue_consult() -> GraphSpec:
+    """An ``advisor`` questions a scripted client and advises; eight consultations about a task."""
+    return read_graph(FOLDER / "dialogue-consult.yaml")
+
+
+@graphs("dialogue-consult-roles")
+def dialogue_consult_roles() -> GraphSpec:
+    """Roles ``advisor`` and ``client`` talk until the advice, which a ``judge`` reads; eight about a task."""
+    return read_graph(FOLDER / "dialogue-consult-roles.yaml")
