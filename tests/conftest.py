@@ -1,8 +1,25 @@
-"""What every test shares: property tests draw the same examples each time, so a red run can be repeated."""
+"""What every test shares: examples of property tests that repeat, so a red run can be, and a tiny model."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of random weights, made once: the built-in model's kind, small enough to learn in a second."""
+    from sparring.training import tiny
+    from sparring.training.pretrain import save
+
+    folder = tmp_path_factory.mktemp("model")
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "SHAPE", tiny.SHAPE | small)
+        save(tiny.build_model(0), folder)
+    return folder

@@ -167,7 +167,10 @@ def test_picks_are_of_the_kind_and_number_asked_for(
         "critique": {"role": "critic", "pick": pick, "at_most": at_most},
     }
     turns = iter(range(100))
-    words = lambda prompt, request: f"<answer>{12 if next(turns) in (2, 5) else 5}</answer>"  # noqa: E731 (one line reads better than a def)
+
+    def words(prompt: str, request: Request) -> str:
+        return f"<answer>{12 if next(turns) in (2, 5) else 5}</answer>"
+
     episode = table.play(spec(nodes, "solve -> verify", "verify -> critique"), words, task=task)
     values = [episode.score(episode.turns[t.parent].parent, "verifier").value for t in at(episode, "critique")]
     assert len(values) == expected

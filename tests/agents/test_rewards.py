@@ -144,18 +144,18 @@ def test_rubrics_of_another_task_and_unanswered_judges_do_not_count(tree: Any, c
     assert (score.validity, score.criteria[0].validity) == (Validity.MISSING, Validity.MISSING)
 
 
-def test_judges_answer_the_criteria_they_were_shown_by_number(tree: Any) -> None:
+def test_judges_answer_the_criteria_they_were_shown_by_number(tree: Any, context: Any) -> None:
     written = [tree.rubric("1 is kind\n1 answer is 12"), tree.rubric("1 is short")]
     attempt = tree.add("somebody", None, 1, ANSWERED)
     for marks in ({"1": True, "3": False}, {"1": False}):
         tree.add("jury", tree.add("environment", attempt), parsed=Parsed("marks", marks))
     jury = Judge("jury", RoleSpec(kind="judge", prompt="full/judge", sees=("rubric",)))
-    shown = Context({"jury": jury}, None)  # type: ignore[arg-type]
+    shown = Context({"jury": jury}, context.environment)
     score = run(rubric, tree, attempt, shown)
     assert [row.share for row in score.criteria] == [0.5, 1, 0]
     assert score.value == pytest.approx((0.75 + 0) / 2) and len(written) == 2
     blind = Judge("jury", RoleSpec(kind="judge", prompt="full/judge"))
-    score = run(rubric, tree, attempt, Context({"jury": blind}, None))  # type: ignore[arg-type]
+    score = run(rubric, tree, attempt, Context({"jury": blind}, context.environment))
     assert [row.share for row in score.criteria] == [None, 1, None]
 
 

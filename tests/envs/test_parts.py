@@ -71,7 +71,7 @@ def test_untyped_and_undocumented_functions_are_no_tools() -> None:
         tool(_undocumented)
 
 
-def _untyped(word):  # type: ignore[no-untyped-def]
+def _untyped(word):  # type: ignore[no-untyped-def]  # what is to be refused
     """Documented."""
 
 

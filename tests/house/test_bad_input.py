@@ -16,9 +16,7 @@ from typing import Any
 import pytest
 
 from sparring.storage.store import Store
-from sparring.training import tiny
 from sparring.training.checkpoint import verify
-from sparring.training.pretrain import save
 
 SPARRING = [sys.executable, "-c", "from sparring.training.cli import main; main()"]
 SCENARIO = """
@@ -42,23 +40,12 @@ roles: {solver: {prompt: brief/solver, reward: [verifier]}}
 graph: solve
 training: {steps: 1}
 """
-SHAPE = tiny.SHAPE | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
 MUCH = 400_000  # bytes: more than a checkpoint and the first steps need, less than all steps need
 Words = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "SPARRING_DB"} | {"OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of random weights, made once."""
-    folder = tmp_path_factory.mktemp("model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny, "SHAPE", SHAPE)
-        save(tiny.build_model(0), folder)
-    return folder
 
 
 @pytest.fixture

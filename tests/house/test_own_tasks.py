@@ -10,23 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from sparring.training import tiny
-from sparring.training.pretrain import save
-
-SHAPE = tiny.SHAPE | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of random weights, made once."""
-    folder = tmp_path_factory.mktemp("model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny, "SHAPE", SHAPE)
-        save(tiny.build_model(0), folder)
-    return folder
-
 
 def test_a_step_on_ones_own_programs_plays_tasks_of_the_file(root: Path, tiny_model: Path, tmp_path: Path) -> None:
     for name in ("my-tasks.yaml", "my-tasks.jsonl"):

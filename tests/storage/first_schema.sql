@@ -1,3 +1,5 @@
+-- A database of schema 0001 as the first release wrote it: run r1, steps 0 and 1 of `sample_step(n, episodes=2)`.
+-- Never made anew: what migrates must be what was written then.
 BEGIN TRANSACTION;
 CREATE TABLE advantages (
     id INTEGER NOT NULL,

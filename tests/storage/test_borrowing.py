@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from numpy import float32
@@ -17,9 +18,9 @@ from sparring.storage.store import Store
 SOLVER = 3  # the first attempt of a sample episode
 
 
-def advantage(episode: int, turn: int = SOLVER, trainer: str = "rl", **changes: object) -> AdvantageRow:
+def advantage(episode: int, turn: int = SOLVER, trainer: str = "rl", **changes: Any) -> AdvantageRow:
     row = AdvantageRow(episode, turn, "solver", 0, 1.0, 0.5, 1.0, 3, 0.25, trainer=trainer)
-    return dataclasses.replace(row, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(row, **changes)
 
 
 def offline(number: int, borrowed: tuple[int, ...], *advantages: AdvantageRow, checkpoint: bool = True) -> StepRecord:
@@ -108,10 +109,10 @@ def test_per_token_advantages_come_back_as_float32(filled: Store) -> None:
         ({"episode": -1}, "no such turn in the step"),
     ],
 )
-def test_an_impossible_advantage_is_refused_whole(filled: Store, change: dict[str, object], message: str) -> None:
+def test_an_impossible_advantage_is_refused_whole(filled: Store, change: dict[str, Any], message: str) -> None:
     before = queries.run_hash(filled, "r1")
     with pytest.raises(StoreError, match=message):
-        filled.save_step("r1", offline(3, ids(filled, 0)[:1], advantage(**{"episode": 0, **change})))  # type: ignore[arg-type]
+        filled.save_step("r1", offline(3, ids(filled, 0)[:1], advantage(**{"episode": 0, **change})))
     assert queries.run_hash(filled, "r1") == before
     assert queries.select_rows(filled, "SELECT count(*) FROM borrowed").rows == ((0,),)
 

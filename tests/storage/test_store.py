@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -171,10 +172,10 @@ def test_damage_to_an_episode_is_noticed(filled: Store, damage: str) -> None:
 
 
 def test_a_run_hash_ignores_clocks_and_sees_content() -> None:
-    def hashed(**changes: object) -> str:
+    def hashed(**changes: Any) -> str:
         with Store.memory() as store:
             store.start_run("any name", {}, "digest", 0)
-            store.save_step("r1", dataclasses.replace(sample_step(0, episodes=2), **changes))  # type: ignore[arg-type]
+            store.save_step("r1", dataclasses.replace(sample_step(0, episodes=2), **changes))
             return queries.run_hash(store, "r1")
 
     plain = hashed()

@@ -234,6 +234,17 @@ def run(scenario: Path, tmp_path: Path) -> Callable[..., Ran]:
 
 
 @pytest.fixture
+def stop_after() -> Callable[[int], Callable[[], bool]]:
+    """``stop_after(n)``: a ``stop`` that says yes from its n + 1st question on."""
+
+    def counted(looks: int) -> Callable[[], bool]:
+        asked = itertools.count()
+        return lambda: next(asked) >= looks
+
+    return counted
+
+
+@pytest.fixture
 def ran() -> type[Ran]:
     """``ran(session)``: that run, finished."""
     return Ran

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed.fsdp  # once, for every fork
@@ -34,12 +34,13 @@ from sparring.training.losses.presets import Ppo
 from sparring.training.model import Model
 from sparring.training.rows import Row
 
+Kind = Literal["adamw", "sgd"]
 SHAPE = tiny.SHAPE | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 16}
 STEPS = 3
 PADDING = "train/padding"  # ranks deal other micro-batches than one process
 
 
-def build(kind: str, dtype: str = "float32", renewed: int = 0, adapters: bool = False) -> Learner:
+def build(kind: Kind, dtype: str = "float32", renewed: int = 0, adapters: bool = False) -> Learner:
     """A policy with a value head, its start as reference (``renewed`` so often), and every setting that matters."""
     tiny.SHAPE = SHAPE
     module: Any = tiny.build_model(0).eval()
@@ -56,7 +57,7 @@ def build(kind: str, dtype: str = "float32", renewed: int = 0, adapters: bool = 
         "value": ValueHead(),
         "distil": Distillation(),
     }
-    optimizer = OptimizerSpec(kind=kind, lr=0.003 if kind == "adamw" else 0.3, warmup=2)  # type: ignore[arg-type]
+    optimizer = OptimizerSpec(kind=kind, lr=0.003 if kind == "adamw" else 0.3, warmup=2)
     spec = TrainingSpec(
         optimizer=optimizer,
         max_grad_norm=0.05,
@@ -174,7 +175,7 @@ def gap(one: Path, other: Path) -> dict[str, Any]:
     }
 
 
-def equality(root: Path, kind: str, dtype: str = "float32", adapters: bool = False) -> dict[str, Any]:
+def equality(root: Path, kind: Kind, dtype: str = "float32", adapters: bool = False) -> dict[str, Any]:
     """The same three steps by one process and by two ranks."""
 
     def make() -> Learner:
@@ -189,7 +190,7 @@ def equality(root: Path, kind: str, dtype: str = "float32", adapters: bool = Fal
     return gap(one, two)
 
 
-def resuming(root: Path, kind: str, dtype: str = "float32") -> dict[str, Any]:
+def resuming(root: Path, kind: Kind, dtype: str = "float32") -> dict[str, Any]:
     """Two steps, a checkpoint, a third step: across world sizes, against one process that never stopped."""
 
     def whole(learner: Learner) -> None:
@@ -268,7 +269,7 @@ def losing(root: Path) -> dict[str, str]:
     def told(act: Callable[..., float]) -> None:
         def second() -> Learner:
             learner = build("sgd")
-            learner._accumulate = act  # type: ignore[method-assign]
+            learner._accumulate = act  # type: ignore[method-assign]  # what breaks is this rank's loss alone
             return learner
 
         def lead(learner: Learner) -> None:

@@ -23,6 +23,8 @@ from sparring.training.loop import observe
 from sparring.training.rows import Row
 from sparring.training.session import resume
 
+StopAfter = Callable[[int], Callable[[], bool]]
+
 LATER = (
     "training.trainers={sft: {keep: all, at: 4}, replay: {keep: all, rows: 3}}", "training.steps=4",
     "training.checkpoint.every=1", "evaluation.every=0",
@@ -78,11 +80,10 @@ def test_why_names_the_turns_that_waited(run: Callable[..., Any]) -> None:
 
 
 def test_a_run_that_resumes_between_keeping_and_training_ends_the_same(
-    run: Callable[..., Any], ran: Any, tmp_path: Path
+    run: Callable[..., Any], ran: Any, tmp_path: Path, stop_after: StopAfter
 ) -> None:
     whole = run("whole", *LATER)
-    told: list[bool] = []
-    run("halted", *LATER, stop=lambda: told.append(True) or len(told) > 2)  # type: ignore[func-returns-value]
+    run("halted", *LATER, stop=stop_after(2))
     store = Store(tmp_path / "halted" / "sparring.db")
     point = store.resume_point("r1")
     assert point.last_step == 2 and point.state["trainers"]["replay"]["kept"]
@@ -128,7 +129,8 @@ def test_turns_of_earlier_steps_say_nothing_of_this_steps_picks() -> None:
         role = None
 
         def __init__(self) -> None:
-            self.curriculum, self.seen = self, []  # type: ignore[var-annotated]
+            self.curriculum = self
+            self.seen: list[tuple[str, float | None]] = []
 
         def observe(self, arm: str, value: float | None) -> None:
             self.seen.append((arm, value))

@@ -57,7 +57,7 @@ def played(count: int, seed: int | None, deterministic: bool = True, workers: in
     gate, engine, order = Gate(workers, deterministic), Counting(), list[int]()
     rng = None if seed is None else random.Random(seed)
     gated = gate.engine(engine)
-    found = asyncio.run(gate.play([lambda i=i: episode(gate, gated, i, rng, order) for i in range(count)]))  # type: ignore[misc]
+    found = asyncio.run(gate.play([partial(episode, gate, gated, i, rng, order) for i in range(count)]))
     gate.close()
     return found, engine.batches, order
 
@@ -110,7 +110,7 @@ def test_failing_work_reaches_its_episode_alone(gate: Gate) -> None:
         except ZeroDivisionError:
             return "divided"
 
-    assert asyncio.run(gate.play([lambda v=v: one(v) for v in (1, 0, 1)])) == [1, "divided", 1]  # type: ignore[misc]
+    assert asyncio.run(gate.play([partial(one, value) for value in (1, 0, 1)])) == [1, "divided", 1]
 
 
 def test_an_episode_that_raises_ends_the_others(gate: Gate) -> None:
@@ -148,7 +148,7 @@ def test_two_engines_are_asked_separately(gate: Gate) -> None:
         return int((await engine.generate([ask(seed)]))[0].token_ids[0])
 
     pairs = [(gate.engine(left), 1), (gate.engine(right), 2), (gate.engine(left), 3)]
-    assert asyncio.run(gate.play([lambda p=p: one(*p) for p in pairs])) == [1, 2, 3]  # type: ignore[misc]
+    assert asyncio.run(gate.play([partial(one, *pair) for pair in pairs])) == [1, 2, 3]
     assert (left.batches, right.batches) == ([[1, 3]], [[2]])
 
 

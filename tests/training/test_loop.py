@@ -17,6 +17,7 @@ from sparring.storage.store import Store
 from sparring.training.session import resume
 
 Run = Callable[..., Any]
+StopAfter = Callable[[int], Callable[[], bool]]
 
 
 def test_one_seed_gives_one_run_and_another_gives_another(run: Run) -> None:
@@ -46,10 +47,9 @@ def test_a_killed_run_ends_like_an_unbroken_one(scenario: Path, tmp_path: Path) 
     assert {name: one for name, one in found.items() if one != found["unbroken"]} == {}
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(run: Run, ran: Any, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_end(run: Run, ran: Any, tmp_path: Path, stop_after: StopAfter) -> None:
     whole = run("whole")
-    told: list[bool] = []
-    halted = run("halted", stop=lambda: told.append(True) or len(told) > 1)  # type: ignore[func-returns-value]
+    halted = run("halted", stop=stop_after(1))
     assert halted.status == "stopped" and len(halted.told) < 4
     store = Store(tmp_path / "halted" / "sparring.db")
     point = store.resume_point("r1")

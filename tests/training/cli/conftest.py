@@ -13,15 +13,6 @@ from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
 from sparring.training.cli import app
 
-SHAPE = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-}
 SCENARIO = """
 name: tiny
 policy: {model: ./model}
@@ -60,23 +51,10 @@ def filled(tmp_path: Path) -> Iterator[str]:
     yield "r1"
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of random weights, made once."""
-    from sparring.training import tiny
-    from sparring.training.pretrain import save
-
-    folder = tmp_path_factory.mktemp("model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny, "SHAPE", SHAPE)
-        save(tiny.build_model(0), folder)
-    return folder
-
-
 @pytest.fixture
-def scenario(tmp_path: Path, model: Path) -> Path:
+def scenario(tmp_path: Path, tiny_model: Path) -> Path:
     """A scenario file of two steps beside its prompt and its model."""
-    os.symlink(model, tmp_path / "model")
+    os.symlink(tiny_model, tmp_path / "model")
     (tmp_path / "say.md").write_text("Say {{ text }}.\n")
     file = tmp_path / "tiny.yaml"
     file.write_text(SCENARIO)

@@ -39,17 +39,19 @@ def test_a_line_says_step_accuracy_rewards_pace_and_time_left(progress: Progress
 
 
 def test_the_picture_shows_history_and_arms(progress: Progress) -> None:
-    screen = Console(file=io.StringIO(), width=100)
+    file = io.StringIO()
+    screen = Console(file=file, width=100)
     screen.print(picture(progress))
-    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    shown = file.getvalue()
     assert "0.100 → 0.400" in shown and "▁▃█" in shown and "length=1" in shown and "Ctrl-C" in shown
     assert shown.count("█") > 28
 
 
 def test_the_picture_before_the_first_step_says_what_is_going_on(scenario: Path) -> None:
-    screen = Console(file=io.StringIO(), width=100)
+    file = io.StringIO()
+    screen = Console(file=file, width=100)
     screen.print(picture(Progress(load(scenario), "tiny r1", "database")))
-    assert "measuring the untouched policy" in screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "measuring the untouched policy" in file.getvalue()
 
 
 def test_measuring_before_the_first_step_sets_no_pace(scenario: Path) -> None:

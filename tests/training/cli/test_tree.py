@@ -15,7 +15,7 @@ from typer.testing import Result
 import sparring
 from sparring.training.cli import app
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # an app of several commands is a group
 README = Path(__file__).parents[3] / "README.md"
 LOOK = "import sys; from sparring.training.cli import main; sys.argv = ['sparring', *{words!r}]\n"
 LOOK += "try: main()\nexcept SystemExit: pass\n"
