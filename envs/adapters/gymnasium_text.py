@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import gymnasium
 from gymnasium import spaces
@@ -53,7 +53,10 @@ class GymnasiumEnvironment(Replayed):
     """A Gymnasium environment with discrete or text actions."""
 
     Config = GymnasiumOptions
-    example: ClassVar[Mapping[str, Any]] = {"id": "FrozenLake-v1", "render": True, "max_steps": 8}
+    examples = (
+        {"id": "FrozenLake-v1", "render": True, "max_steps": 8},
+        {"id": "Taxi-v4", "max_steps": 5, "invalid": "retry"},
+    )
 
     def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:
         """Raises ``ScenarioError`` for an id nobody registered and for spaces that are no text."""

@@ -13,7 +13,8 @@ from numpy.random import Generator
 from sparring.envs.base import Environment
 from sparring.envs.types import Task
 
-_TRAINING, _HELD_OUT = 0, 1 << 30  # two halves of the seeds below 2**31, so that no start is in both
+SEEDS = 1 << 30
+TRAINING, HELD_OUT = 0, SEEDS  # two halves of the seeds below 2**31, so that no start is in both
 
 
 class Replayed(Environment):
@@ -40,11 +41,11 @@ class Replayed(Environment):
 
     def sample(self, parameters: Mapping[str, Any], rng: Generator) -> Task:
         """A start whose seed is in the training half."""
-        return self.named(_TRAINING + int(rng.integers(1 << 30)), parameters)
+        return self.named(TRAINING + int(rng.integers(SEEDS)), parameters)
 
     def held_out(self, parameters: Mapping[str, Any], rng: Generator) -> Task:
         """A start whose seed is in the other half."""
-        return self.named(_HELD_OUT + int(rng.integers(1 << 30)), parameters)
+        return self.named(HELD_OUT + int(rng.integers(SEEDS)), parameters)
 
     def begin(self, task: Task) -> str:
         """The first observation from the task's seed."""

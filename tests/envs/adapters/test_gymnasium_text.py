@@ -57,7 +57,7 @@ def verdict(scores: list[Score]) -> Score:
 @pytest.mark.parametrize(
     "config",
     [
-        GymnasiumEnvironment.example,
+        *GymnasiumEnvironment.examples,
         {"id": "Taxi-v4", "render": True, "max_steps": 4, "invalid": "retry"},
         {"id": "Blackjack-v1", "actions": ["stick", "hit"], "invalid": "retry", "threshold": 1.0},
         {"id": "CliffWalking-v1", "max_steps": 5, "lost": -20},
