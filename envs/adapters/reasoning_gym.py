@@ -71,7 +71,7 @@ class ReasoningGymEnvironment(Environment):
     Config = ReasoningGymOptions
     parameters: ClassVar = {"level": ("default", *range(_MOST_LEVELS))}
     disclosures = ("reference",)
-    examples = ({"dataset": "leg_counting"}, {"datasets": {"spell_backward": {}, "chain_sum": {"weight": 2.0}}})
+    examples = ({"datasets": {"spell_backward": {}, "leg_counting": {"weight": 2.0}}},)
 
     def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:
         """Raises ``ScenarioError`` for a dataset there is none of and options it does not take."""

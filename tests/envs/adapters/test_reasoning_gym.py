@@ -12,19 +12,12 @@ from sparring.envs.adapters.apart import ForeignError, apart
 from sparring.envs.adapters.reasoning_gym import ReasoningGymEnvironment
 from sparring.envs.adapters.reasoning_gym_entries import harmless
 from sparring.envs.adapters.reasoning_gym_solutions import boxnet, rush_hour
-from sparring.envs.check import check_environment
 from sparring.envs.types import Validity
 from sparring.scenarios.errors import ScenarioError
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None, reason="pip install 'sparring[reasoning-gym]'"
 )
-
-
-@installed
-def test_a_mixture_keeps_the_contract() -> None:
-    options = {"datasets": {"word_ladder": {"options": {"max_word_length": 4}}, "chain_sum": {"weight": 2}}}
-    assert check_environment(ReasoningGymEnvironment(options), tasks=2).broken == ()
 
 
 @installed
@@ -133,8 +126,8 @@ def test_mathematics_and_lists_are_plain(text: str) -> None:
     "text",
     [
         "__import__('os').system('id')", "().__class__", "open('/etc/passwd')", "lambda: 0", "[x for x in y]",
-        "9**9**9",         "((9**99)**99)**99", "[0]*10**9", "'a'*10**9", "1 << 10**9", "exec('1')", "f'{x}'", "x if x else y", "a.b",
-        "x := 3", "sqrt(open)", "print(1)", "10**(10**9)", "(" * 5000, "0" * 30_000, "\ud800", "\x00",
+        "9**9**9", "((9**99)**99)**99", "[0]*10**9", "'a'*10**9", "1 << 10**9", "exec('1')", "f'{x}'", "x if x else y",
+        "a.b", "x := 3", "sqrt(open)", "print(1)", "10**(10**9)", "(" * 5000, "0" * 30_000, "\ud800", "\x00",
     ],
 )  # fmt: skip
 def test_anything_that_could_run_or_grow_is_not_plain(text: str) -> None:
