@@ -41,6 +41,8 @@ def _settled(episode: Episode, turn: Turn, role: Role, context: Context) -> tupl
 
 
 def _scored(name: str, episode: Episode, turn: Turn, context: Context) -> tuple[Score, ...]:
+    if name in context.environment.scores:  # given when the turn was acted out, or not at all
+        return (Score.missing(name, "environment", "not given for this turn"),)
     reward = rewards.get(name)
     try:
         found = reward(episode, turn, context)

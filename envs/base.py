@@ -55,6 +55,8 @@ class Environment(gymnasium.Env[str, str]):
     tools: ClassVar[tuple[Tool, ...]] = ()
     row_fields: ClassVar[Mapping[str, type]] = {}
     """Fields every row of a data file must have, checked before anything runs."""
+    scores: ClassVar[tuple[str, ...]] = ()
+    """Names of the scores it gives beside ``verifier``; a role's ``reward`` may name them."""
     seats: ClassVar[tuple[str, ...]] = ()
     """Names of the roles it deals with one by one. They hear of each other only what the environment tells them."""
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
@@ -110,6 +112,12 @@ class Environment(gymnasium.Env[str, str]):
     def measure(self, probabilities: Mapping[str, Sequence[float]]) -> Mapping[str, float]:
         """The figures named in ``measures``. ``probabilities`` maps a position's label to those of its actions."""
         return {}
+
+    @classmethod
+    def facet(cls, config: BaseModel) -> Any:
+        """What these options make of ``parameters``, ``disclosures``, ``row_fields`` and ``measures``; checks read them
+        off what is returned."""
+        return cls
 
     @property
     def addressee(self) -> str | None:

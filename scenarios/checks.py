@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from .errors import SparringError
 from .graph_checks import check_graph
 from .jsonl import check_jsonl
@@ -37,6 +39,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     """Note everything that does not fit; returns the scenario with its parts' defaults filled in."""
     complete = fill(scenario, problems)
     world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
+    world = _faceted(world, complete.environment.options)
     _check_evaluation(scenario, world, problems)
     _check_lora(scenario, problems)
     _check_zeros(scenario, problems)
@@ -55,6 +58,16 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
         _check_prompts(scenario, graph, world, problems)
         _check_tasks(complete, graph, world, problems)
     return complete
+
+
+def _faceted(world: Any, options: Mapping[str, Any]) -> Any:
+    """The environment as its options make it; as it stands when they are wrong, which has been told."""
+    if not hasattr(world, "facet"):
+        return world
+    try:
+        return world.facet(world.Config.model_validate(options))
+    except ValidationError:
+        return world
 
 
 def fill(scenario: Scenario, problems: Problems) -> Scenario:
@@ -208,8 +221,10 @@ def _with_names(scenario: Scenario) -> Iterator[tuple[KeyPath, Mapping[str, Any]
 
 def _check_role(role: RoleSpec, path: KeyPath, world: Any, problems: Problems) -> None:
     known_part(roles, role.kind, (*path, "kind"), problems)
+    given = tuple(getattr(world, "scores", ()))
     for name in role.reward:
-        known_part(rewards, name, (*path, "reward", name), problems)
+        if name not in (*given, *rewards.names()):
+            problems.add((*path, "reward", name), unknown("reward", name, [*given, *rewards.names()]))
     secrets = _secrets(world)
     for index, name in enumerate(role.sees if world is not None else ()):
         if name not in secrets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sparring.scenarios.seeds import derive
 from sparring.storage.records import ResumePoint
 from sparring.storage.store import Store
 
+from .auditing import audited
 from .course import Course, adapters_of, folder_of, info, learner_for
 from .curriculum import Curriculum, arms
 from .evaluate import Evaluation, Measured, evaluation_graph
@@ -42,17 +44,20 @@ class World:
     pool: Pool
     first: Environment
     source: Source | None
+    unsafe: bool = False
 
     @classmethod
-    def of(cls, scenario: Scenario) -> World:
-        """Made anew; close its pool."""
+    def of(cls, scenario: Scenario, unsafe: bool = False) -> World:
+        """Made anew; close its pool. ``unsafe`` is the second yes that an environment without a sandbox asks for."""
         ref = located(scenario.environment, scenario.base)
-        pool = Pool(lambda: make(environments, ref))
+        asks = "allow_unsafe" in signature(environments.get(ref.kind)).parameters
+        allowed = {"allow_unsafe": True} if unsafe and asks else {}
+        pool = Pool(lambda: make(environments, ref, **allowed))
         with pool.lend() as environment:
             first = environment
         tasks = scenario.task_source()
         source = None if tasks is None else make(task_sources, tasks, environment=first).sample
-        return cls(scenario.environment, pool, first, source)
+        return cls(scenario.environment, pool, first, source, unsafe)
 
     @property
     def tools(self) -> tuple[str, ...]:
@@ -80,7 +85,7 @@ class Session(Course):
         moment = super().follow(step)
         if moment.environment != self.world.ref:
             self.world.pool.close()
-            self.world = World.of(moment)
+            self.world = World.of(moment, self.world.unsafe)
             self.rollout.source = self.world.source
             self.rollout.runtime = replace(self.rollout.runtime, environments=self.world.pool)
         if moment is not self.scenario:
@@ -105,17 +110,31 @@ class Session(Course):
         super().close()
 
 
-def start(scenario: Scenario, store: Store, command: str = "") -> Session:
-    """A new run: everything is built before its row is made, so a scenario that cannot run leaves nothing behind."""
-    session = _Parts(scenario).session(store, "")
-    row = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed, info(command))
+@dataclass(frozen=True)
+class Allowed:
+    """What a person has allowed outside the scenario: programs without a sandbox, a verifier that the audit fools."""
+
+    unsafe: bool = False
+    verifier: bool = False
+
+
+def start(scenario: Scenario, store: Store, command: str = "", allowed: Allowed = Allowed()) -> Session:
+    """A new run: everything is built before its row is made, so a scenario that cannot run leaves nothing behind.
+
+    The verifier is audited first. Raises ``ContractBroken`` when it is fooled, unless that is allowed.
+    """
+    world = World.of(scenario, allowed.unsafe)
+    found = audited(scenario, world.first, world.source, trust=allowed.verifier)
+    session = _Parts(scenario, world).session(store, "")
+    about = info(command, audit=found)
+    row = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed, about)
     session.run, session.folder = row.id, folder_of(store, row.id)
     return session
 
 
-def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
+def resume(scenario: Scenario, store: Store, point: ResumePoint, allowed: Allowed = Allowed()) -> Session:
     """Go on from the last whole step, or from the beginning when there is none."""
-    session = _Parts(scenario).session(store, point.run)
+    session = _Parts(scenario, World.of(scenario, allowed.unsafe)).session(store, point.run)
     if point.checkpoint is not None and point.last_step is not None:
         session.go_on(point)
     return session
@@ -124,13 +143,12 @@ def resume(scenario: Scenario, store: Store, point: ResumePoint) -> Session:
 class _Parts:
     """Builds in the order in which failures are cheapest: graph and environment first, the model last."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    def __init__(self, scenario: Scenario, world: World) -> None:
+        self.scenario, self.world = scenario, world
         self.spec = scenario.graph_spec()
         self.graph: RoleGraph = build_graph(self.spec)
         self.roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
         self.curriculum: Curriculum = make(curricula, scenario.curriculum)
-        self.world = World.of(scenario)
         for role in self.roles.values():
             check_sees(role, self.world.first.disclosures)
         self.policy: Policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))

@@ -189,7 +189,7 @@ def test_a_graph_file_tells_its_lines(tmp_path: Path) -> None:
 def test_checking_the_default_scenario_imports_no_model_library() -> None:
     code = (
         "import sys, sparring.scenarios.load as l\n"
-        f"from sparring.training.cli import static\nstatic.check({str(SHIPPED / 'code-output.yaml')!r})\n"
+        f"from sparring.training.cli import checking\nchecking.check({str(SHIPPED / 'code-output.yaml')!r})\n"
         "print(sorted({'torch', 'transformers', 'vllm', 'langgraph'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)

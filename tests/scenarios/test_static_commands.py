@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from sparring.scenarios import docstrings
 from sparring.scenarios.registry import PARTS
-from sparring.training.cli import static
+from sparring.training.cli import Commands, static
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,7 @@ def entry_points_of(kind: str) -> list[str]:
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
     """The three commands alone."""
-    made = typer.Typer()
+    made = typer.Typer(cls=Commands)
     static.add_to(made)
     return made
 

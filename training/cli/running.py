@@ -33,28 +33,41 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 
+Unsafe = Annotated[
+    bool,
+    typer.Option(
+        "--i-understand-model-code-runs-as-me",
+        help="Allow sandbox: none, which runs what a model wrote with your own rights.",
+    ),
+]
+
 
 def run(
     file: Annotated[Path, typer.Argument(help="A scenario file, or the name of one that comes with Sparring.")],
     overrides: Overrides = None,
     db: Db = None,
+    trust: Annotated[
+        bool, typer.Option("--trust-verifier", help="Train although cheap answers fool the verifier.")
+    ] = False,
+    unsafe: Unsafe = False,
 ) -> None:
     """Start a run of a scenario. Every word goes into the database; Ctrl-C stops after a whole step."""
     from sparring.scenarios.load import load
     from sparring.storage.store import Store
 
     scenario = load(file, overrides or ())
-    with sandbox(scenario) as tier, closing(Store(db or scenario.store.url)) as store:
+    with sandbox(scenario, unsafe) as tier, closing(Store(db or scenario.store.url)) as store:
         hush()
-        from sparring.training.session import start
+        from sparring.training.session import Allowed, start
 
-        session = start(scenario, store, shlex.join(["sparring", *sys.argv[1:]]))
+        session = start(scenario, store, shlex.join(["sparring", *sys.argv[1:]]), Allowed(unsafe, trust))
         _learn(session, tier)
 
 
 def resume(
     run: Annotated[str, typer.Argument(help="A run's id such as r1, or latest.")],
     db: Db = None,
+    unsafe: Unsafe = False,
 ) -> None:
     """Go on with a stopped, failed or killed run from its newest whole step."""
     from sparring.scenarios.load import from_resolved
@@ -72,11 +85,12 @@ def resume(
 
             studying.go_on(scenario, store, name, str(source))
             return
-        with sandbox(scenario) as tier:
+        with sandbox(scenario, unsafe) as tier:
             hush()
             from sparring.training import session as sessions
 
-            session = going_on(store, name, lambda point: sessions.resume(scenario, store, point))
+            allowed = sessions.Allowed(unsafe)
+            session = going_on(store, name, lambda point: sessions.resume(scenario, store, point, allowed))
             _learn(session, tier)
 
 
@@ -122,22 +136,22 @@ def hush() -> None:
 
 
 @contextmanager
-def sandbox(scenario: Scenario) -> Iterator[str | None]:
+def sandbox(scenario: Scenario, unsafe: bool = False) -> Iterator[str | None]:
     """The isolation tier of an environment that runs programs, held open for the block; ``None`` for any other.
 
-    Raises ``SandboxUnavailable`` before a run has a row.
+    ``none`` needs the second yes, ``unsafe``. Raises ``SandboxUnavailable`` before a run has a row.
     """
     from sparring.scenarios.registry import environments
 
     config: Any = getattr(environments.get(scenario.environment.kind), "Config", None)
     settings = config.model_validate(scenario.environment.options) if config is not None else None
     tier = getattr(settings, "sandbox", None)
-    if tier is None or tier == "none":  # without a sandbox the environment itself asks for the second yes
-        yield tier
+    if tier is None:
+        yield None
         return
     from sparring.envs.code.sandbox import borrow, give_back
 
-    held = borrow(tier, getattr(settings, "workers", 2))
+    held = borrow(tier, getattr(settings, "workers", 2), allow_unsafe=unsafe)
     try:
         yield held.tier
     finally:
