@@ -24,7 +24,7 @@ from sparring.envs.types import Score, Validity
 SHORT = 0.05
 
 
-def given(what: Any) -> Any:
+def handed(what: Any) -> Any:
     return what
 
 
@@ -47,14 +47,14 @@ def gate() -> Iterator[threading.Event]:
     (np.int64(0), 0.0),
 ])  # fmt: skip
 def test_bools_and_numbers_are_the_score(answer: Any, value: float) -> None:
-    assert score(partial(given, answer)) == Score.valued("verifier", value, "mine")
+    assert score(partial(handed, answer)) == Score.valued("verifier", value, "mine")
 
 
 def test_a_score_is_taken_as_it_is() -> None:
     whole = Score.valued("verifier", 0.5, "somebody", "half right")
     assert score(lambda: whole) is whole
     for one in (Score.missing("verifier", "mine", "nothing said"), Score.invalid("verifier", "mine", "no tests")):
-        assert score(partial(given, one)) == one
+        assert score(partial(handed, one)) == one
 
 
 @pytest.mark.parametrize(("answer", "said"), [
@@ -66,7 +66,7 @@ def test_a_score_is_taken_as_it_is() -> None:
     (Score("verifier", "yes", Validity.VALUED, "mine"), "gave 'yes' (str)"),  # type: ignore[arg-type]  # the point
 ])  # fmt: skip
 def test_nonsense_is_invalid_with_its_cause(answer: Any, said: str) -> None:
-    found = score(partial(given, answer))
+    found = score(partial(handed, answer))
     assert found.validity is Validity.INVALID and found.value is None
     assert said in found.note and "\n" not in found.note
 
@@ -137,7 +137,7 @@ def test_past_a_few_that_hang_none_is_called_any_more(gate: threading.Event) -> 
 def test_who_hangs_holds_up_nobody_else(gate: threading.Event) -> None:
     with contextlib.suppress(Hung):
         bounded(gate.wait, SHORT, "a slow one")
-    assert [bounded(partial(given, n), 30, "quick") for n in range(20)] == list(range(20))
+    assert [bounded(partial(handed, n), 30, "quick") for n in range(20)] == list(range(20))
 
 
 def test_a_call_keeps_its_context_and_raises_its_own_error() -> None:
