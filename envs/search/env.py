@@ -22,7 +22,7 @@ from .answers import BY, holds, judged, marked, read_answers
 from .engines import HttpOptions, IndexEngine, SearchEngine, http_engine
 from .fiction import Fiction
 from .index import Way
-from .masking import HOPS, KINDS
+from .masking import HOPS, KINDS, clue
 from .pool import Wanted, fiction_of, pool_of
 from .pydoc import open_corpus
 from .shown import opened, results
@@ -37,8 +37,9 @@ class SearchOptions(ToolOptions):
     ``http``: the server, for that backend. ``noise``: with ``simulated``, the least share of searches answered with
     useless documents; a task's parameter ``noise`` may raise it. ``k``: documents of a search that names no number.
     ``snippet``: characters shown of each. ``scoring``: how answers are compared. ``query_words``: words of the question
-    that the demonstrations search for. ``longest_question``, ``longest_answer``: characters of masked questions.
-    ``fictional``: names are replaced by invented ones, so that knowing the library does not help.
+    that the demonstrations search for. ``question_words``: where masked sentences are cut; ``longest_question``,
+    ``longest_answer``: characters of those that are asked. ``fictional``: names are replaced by others, invented anew
+    for each task, so that knowing the library does not help.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class SearchOptions(ToolOptions):
     snippet: int = Field(200, ge=1)
     scoring: Literal["exact", "f1", "nuggets"] = "exact"
     query_words: int = Field(12, ge=1)
+    question_words: int = Field(80, ge=2)
     longest_question: int = Field(400, ge=10)
     longest_answer: int = Field(60, ge=1)
     fictional: bool = False
@@ -74,6 +76,11 @@ class SearchEnvironment(ToolEnvironment):
     disclosures = ("reference", "document", "nuggets")
     seats: ClassVar[tuple[str, ...]] = (SOLVER, ENGINE)
     row_fields: ClassVar = {"question": str}
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+        {"scoring": "f1", "fictional": True},
+        {"scoring": "nuggets", "backend": "simulated"},
+    )
 
     def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:
         """Nothing is opened before it is needed."""
@@ -81,6 +88,7 @@ class SearchEnvironment(ToolEnvironment):
         self.found: SearchEngine | None = None
         self.fiction = Fiction({})
         self.simulated = Simulated() if self.config.backend == "simulated" else None
+        self._toolbox = self._make_tools()
         if self.simulated is None:
             self.seats = ()  # type: ignore[misc]  # nobody plays the engine, so anyone may search
 
@@ -124,7 +132,6 @@ class SearchEnvironment(ToolEnvironment):
         if self.config.scoring != "nuggets" and not secret["answers"]:
             raise ScenarioError(f"{where}: no answer to compare with; give one, or write scoring: nuggets")
         secret |= {name: str(row[name]) for name in ("query", "document") if name in row}
-        secret.setdefault("query", " ".join(question.split()[: self.config.query_words]))
         hidden = {"answer", "nuggets", "query", "document", *self.parameters}
         payload = {name: value for name, value in row.items() if name not in hidden}
         known = {name: row[name] for name in self.parameters if name in row}
@@ -140,7 +147,9 @@ class SearchEnvironment(ToolEnvironment):
 
     def toolbox(self) -> Sequence[Tool]:
         """``search`` and ``open``; with ``simulated``, whose documents have no ids, ``search`` alone."""
+        return self._toolbox
 
+    def _make_tools(self) -> tuple[Tool, ...]:
         def search(query: str, k: int = self.config.k) -> str:
             """Find documents."""
             if not 1 <= k <= MOST:
@@ -213,7 +222,8 @@ class SearchEnvironment(ToolEnvironment):
         document = secret.get("document")
         if self.calls < self.config.max_calls and not seen:
             if self.calls == 0:
-                return f"<search>{secret['query']}</search>"
+                query = secret.get("query") or clue(str(self.task.payload["question"]), self.config.query_words)
+                return f"<search>{query}</search>"
             if document is not None and self.calls == 1 and self.simulated is None:
                 return f"<open>{self.fiction.hide(document)}</open>"
         return f"<answer>{answer}</answer>"

@@ -33,17 +33,17 @@ class Fiction:
         return _replace(text, {invented: real for real, invented in self.names.items()})
 
 
-def invent(real: Iterable[str], known: Collection[str] = ()) -> Fiction:
-    """An invented name for each of ``real``, none of them a word in ``known``; equal names give equal inventions."""
+def invent(real: Iterable[str], known: Collection[str] = (), salt: int = 0) -> Fiction:
+    """An invented name for each of ``real``, none of them a word in ``known``; another ``salt``, other inventions."""
     made: dict[str, str] = {}
     for name in dict.fromkeys(real):
-        tries = (_invented(name, turn) for turn in range(1000))
+        tries = (_invented(name, [salt, turn]) for turn in range(1000))
         made[name] = next(one for one in tries if one.lower() not in known and one not in made.values() and one != name)
     return Fiction(made)
 
 
-def _invented(name: str, turn: int) -> str:
-    draw = int(digest(["fiction", name, turn], 16), 16)
+def _invented(name: str, salt: list[int]) -> str:
+    draw = int(digest(["fiction", name, salt], 16), 16)
     if _NUMBER.fullmatch(name):
         return str(draw % 9000 + 1000)  # four digits: no year, no small constant that fits by chance
     word = ""

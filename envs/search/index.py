@@ -115,10 +115,9 @@ def _bm25s() -> Any:
 
 
 def _write_words(texts: list[str], to: Path) -> None:
-    vocabulary: dict[str, int] = {}
-    ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in words(text)] for text in texts]
-    # one word that no query can hold, so that a corpus of signs without words has a vocabulary too
-    vocabulary.setdefault("", len(vocabulary))
+    # a passage of signs holds the empty word, which no query does: the formula divides by a length
+    vocabulary: dict[str, int] = {"": 0}
+    ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in words(text)] or [0] for text in texts]
     ranker = _bm25s().BM25(method="lucene", k1=1.2, b=0.75, backend="numpy", csc_backend="numpy")
     ranker.index((ids, vocabulary), show_progress=False)
     ranker.save(to, show_progress=False)

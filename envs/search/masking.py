@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparring.envs.types import digest
 
@@ -17,6 +17,7 @@ from .documents import Document
 from .index import Index
 
 BLANK = "____"
+SECOND = " | "
 KINDS = ("name", "default", "exception", "number")
 HOPS = (1, 2)
 HELD_OUT = 5  # one document in so many is kept for evaluation
@@ -36,14 +37,13 @@ _SPANS = {
 class Question:
     """A masked sentence of ``document``: ``text`` holds the blank, ``answers`` what may fill it, the best first.
 
-    ``clue`` is the part of ``text`` to search for; ``hops`` 2 when the document must be opened then.
+    ``hops`` 2: before ``|`` stands what to search for, after it what is asked of the document found.
     """
 
     document: str
     kind: str
     hops: int
     text: str
-    clue: str
     answers: tuple[str, ...]
 
 
@@ -59,10 +59,10 @@ def questions(index: Index, kind: str, hops: int) -> tuple[Question, ...]:
     told = Counter(normal(sentence) for sentence in leads)
     found: dict[str, Question] = {}
     twice: set[str] = set()
-    for document, clue in zip(documents, leads, strict=True):
-        if told[normal(clue)] > 1 or len(clue.split()) < 3:
-            continue  # several documents begin so: the clue would not tell which is meant
-        for question in asked(document, clue, kind, hops):
+    for document, first in zip(documents, leads, strict=True):
+        if told[normal(first)] > 1 or len(first.split()) < 3:
+            continue  # several documents begin so: it would not tell which is meant
+        for question in asked(document, first, kind, hops):
             twice |= {question.text} if question.text in found else set()
             found.setdefault(question.text, question)
     return rare(tuple(question for text, question in found.items() if text not in twice))
@@ -88,39 +88,38 @@ def rare(found: Sequence[Question]) -> tuple[Question, ...]:
     return tuple(sorted(chosen, key=lambda one: (one.document, one.text)))
 
 
-def asked(document: Document, clue: str, kind: str, hops: int) -> Iterator[Question]:
+def asked(document: Document, first: str, kind: str, hops: int) -> Iterator[Question]:
     """The questions one document gives."""
     if hops == 1 and kind == "name":
-        yield from _named(document, clue)
+        yield from _named(document, first)
         return
     for sentence in _sentences(document, kind):
         for span in _spans(sentence, kind):
-            question = _masked(document, clue, sentence, span, kind, hops)
+            question = _masked(document, first, sentence, span, kind, hops)
             if question is not None and span != short_name(document.title):
                 yield question
 
 
-def _named(document: Document, clue: str) -> Iterator[Question]:
+def _named(document: Document, first: str) -> Iterator[Question]:
     """Who is it of whom the documentation begins so?"""
     name = short_name(document.title)
-    masked = blanked(clue, name)
+    masked = blanked(first, name)
     if name.lower() in masked.lower() or len(name) < 2:
         return
     text = masked if BLANK in masked else f"{BLANK}: {masked}"
-    answers = tuple(dict.fromkeys((name, document.title)))
-    yield Question(document.id, "name", 1, text, masked.replace(BLANK, " ").strip(), answers)
+    answers = tuple(dict.fromkeys((document.title, name)))
+    yield Question(document.id, "name", 1, text, answers)
 
 
-def _masked(document: Document, clue: str, sentence: str, span: str, kind: str, hops: int) -> Question | None:
+def _masked(document: Document, first: str, sentence: str, span: str, kind: str, hops: int) -> Question | None:
     masked = blanked(sentence, span)
     if BLANK not in masked or not normal(span) or holds(masked, span):
         return None
     if hops == 1:
-        return Question(document.id, kind, 1, masked, masked.replace(BLANK, " "), (span,))
-    if sentence == clue or holds(clue, span):
+        return Question(document.id, kind, 1, masked, (span,))
+    if sentence == first or holds(first, span):
         return None
-    around = window(masked)
-    return Question(document.id, kind, 2, f"{clue} | {around}", clue, (span,))
+    return Question(document.id, kind, 2, f"{first}{SECOND}{window(masked)}", (span,))
 
 
 def _spans(sentence: str, kind: str) -> list[str]:
@@ -132,6 +131,25 @@ def _sentences(document: Document, kind: str) -> list[str]:
         first = document.text.split("\n", 1)[0]
         return [first] if "(" in first and first.endswith(")") else []
     return [one for one in sentences(document.text) if 4 <= len(one.split()) <= 40]
+
+
+def shortened(question: Question, n_words: int) -> Question | None:
+    """The question cut to its first words; ``None`` when the blank is not among them."""
+    parts = question.text.split()
+    if len(parts) <= n_words:
+        return question
+    text = " ".join(parts[:n_words])
+    return replace(question, text=text) if BLANK in text else None
+
+
+def clue(text: str, n_words: int) -> str:
+    """What to search for: the first words of a question, up to ``|``, the blank left out.
+
+    >>> clue("____: Copy a tree. | by default ____ are", 9), clue("____: Copy a tree.", 2)
+    ('Copy a tree.', 'Copy a')
+    """
+    parts = text.partition(SECOND)[0].replace(BLANK, " ").split()
+    return " ".join([part for part in parts if re.search(r"\w", part)][:n_words])
 
 
 def window(masked: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +22,7 @@ from .answers import holds
 from .engines import IndexEngine
 from .fiction import SHORTEST, Fiction, invent
 from .index import Index, Way
-from .masking import Question, held_out, questions
+from .masking import Question, clue, held_out, questions, shortened
 from .shown import opened, results
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ class Pool:
 
     def draw(self, rng: Generator, parameters: Mapping[str, Any]) -> Task:
         """A task; equal generators draw equal tasks. Raises ``ScenarioError`` when no question can be answered."""
+        options = self.wanted.options
         for at in rng.permutation(len(self.questions)):
             place = int(at)
             if place not in self.checked:  # two threads may both try: they find the same
-                self.checked[place] = findable(self.engine, self.questions[place], self.wanted.options)
+                self.checked[place] = findable(self.engine, self.questions[place], options)
             if self.checked[place]:
-                return task_of(self.questions[place], self.wanted.options, parameters)
+                salt = int(rng.integers(1 << 31)) if options.fictional else None
+                return task_of(self.questions[place], parameters, salt)
         half = "evaluation" if self.wanted.held_out else "training"
         raise ScenarioError(
             f"the corpus {self.engine.index.manifest.source} gives no question of kind {self.wanted.kind} with"
@@ -76,13 +79,17 @@ def pool_of(engine: IndexEngine, wanted: Wanted) -> Pool:
 @lru_cache(maxsize=64)
 def _pool(index: Index, way: Way, wanted: Wanted) -> Pool:
     options = wanted.options
+    cut = [shortened(question, options.question_words) for question in _questions(index, wanted.kind, wanted.hops)]
+    times = Counter(question.text for question in cut if question is not None)
     fitting = [
         question
-        for question in _questions(index, wanted.kind, wanted.hops)
-        if held_out(question.document) == wanted.held_out
+        for question in cut
+        if question is not None
+        and times[question.text] == 1
+        and held_out(question.document) == wanted.held_out
         and len(question.text) <= options.longest_question
-        and len(question.answers[0]) <= options.longest_answer
         and (not options.fictional or _hideable(question))
+        and _answer_length(question, options) <= options.longest_answer
     ]
     return Pool(IndexEngine(index, way), wanted, tuple(fitting))
 
@@ -92,20 +99,20 @@ def _questions(index: Index, kind: str, hops: int) -> tuple[Question, ...]:
     return questions(index, kind, hops)
 
 
+def _answer_length(question: Question, options: SearchOptions) -> int:
+    answer = question.answers[0]
+    return len(invent(names_of(question.document, answer)).hide(answer) if options.fictional else answer)
+
+
 def _hideable(question: Question) -> bool:
     """A short name cannot be taken out of every word it is a part of."""
     parts = _WORD.findall(question.document)
-    return bool(parts) and min(len(parts[-1]), len(question.answers[0])) >= SHORTEST
-
-
-def query_of(question: Question, options: SearchOptions) -> str:
-    """What the demonstrations search for: the first words of the clue."""
-    return " ".join(question.clue.split()[: options.query_words])
+    return bool(parts) and min(len(parts[-1]), *map(len, question.answers)) >= SHORTEST
 
 
 def findable(engine: IndexEngine, question: Question, options: SearchOptions) -> bool:
     """Whether the demonstration's query shows the answer (one hop), or the document that holds it and no answer."""
-    query = query_of(question, options)
+    query = clue(question.text, options.query_words)
     if not query or options.backend == "simulated":
         return bool(query)
     hits = engine.search(query, options.k)
@@ -118,8 +125,9 @@ def findable(engine: IndexEngine, question: Question, options: SearchOptions) ->
 
 
 def names_of(document: str, answer: str) -> tuple[str, ...]:
-    """What gives a document away: the parts of its id, and the answer itself."""
-    return tuple(dict.fromkeys((*_WORD.findall(document), answer)))
+    """What gives a document away: the parts of its id, and the answer itself unless it is made of those."""
+    parts = _WORD.findall(document)
+    return tuple(dict.fromkeys(parts if set(_WORD.findall(answer)) <= set(parts) else [*parts, answer]))
 
 
 def fiction_of(task: Task) -> Fiction:
@@ -127,20 +135,20 @@ def fiction_of(task: Task) -> Fiction:
     return Fiction(dict(task.secret.get("names", {})))
 
 
-def task_of(question: Question, options: SearchOptions, parameters: Mapping[str, Any]) -> Task:
-    """The task; with ``fictional``, texts and answers hold invented names, which ``names`` explains."""
+def task_of(question: Question, parameters: Mapping[str, Any], salt: int | None = None) -> Task:
+    """The task. With ``salt``, texts and answers hold names invented for this task alone; ``names`` explains them."""
     fiction = Fiction({})
-    if options.fictional:
-        fiction = invent(names_of(question.document, question.answers[0]), set(_WORD.findall(question.text.lower())))
+    if salt is not None:
+        taken = set(_WORD.findall(question.text.lower()))
+        fiction = invent(names_of(question.document, question.answers[0]), taken, salt)
     hidden = [fiction.hide(answer) for answer in question.answers]
     secret = {
         "reference": hidden[0],
         "answers": hidden,
         "nuggets": [{"text": hidden[0], "points": 1.0, "any": hidden[1:]}],
         "document": question.document,
-        "query": fiction.hide(query_of(question, options)),
-        **({"names": dict(fiction.names)} if options.fictional else {}),
+        "names": dict(fiction.names),
     }
+    payload = {"question": fiction.hide(question.text), **({} if salt is None else {"world": salt})}
     known = {"kind": question.kind, "hops": question.hops, **parameters}
-    skills = ("search", f"{question.kind}-{question.hops}")
-    return Task("search", {"question": fiction.hide(question.text)}, secret, known, skills, "masked")
+    return Task("search", payload, secret, known, ("search", f"{question.kind}-{question.hops}"), "masked")
