@@ -5,6 +5,7 @@ Both ends are here. The far end imports one module of ours, which imports the li
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -28,6 +29,7 @@ _LONGEST = 1 << 24  # bytes of one answer
 _MEMORY = 4 << 30
 _PASSED = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/share/zoneinfo", "/proc/self")  # what a late import may read
+_DATA = ("~/nltk_data", "/usr/share/nltk_data", "/usr/local/share/nltk_data")  # word lists somebody installed
 # string hashes are fixed, so that what hangs on the order of a set is the same every time
 _SETTINGS = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 
@@ -52,6 +54,7 @@ class Apart:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self.lock_in = ""
+        self._ended = 0
 
     def call(self, function: str, *arguments: Any, timeout_s: float = 30.0) -> Any:
         """What ``function`` returns, in JSON types; raises ``ForeignError``. A process that failed is replaced."""
@@ -63,14 +66,23 @@ class Apart:
             raise ForeignError("raised", str(answer["raised"]))
         return answer["gave"]
 
+    @property
+    def life(self) -> int:
+        """Which process serves: what a call left behind is gone when this has changed."""
+        with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                self._end()
+            return self._ended
+
     def close(self) -> None:
         """End the process."""
         with self._lock:
             self._end()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
             self._end()
+        if self._process is None:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", "-m", __name__, self._module],
@@ -118,6 +130,7 @@ class Apart:
         process, self._process = self._process, None
         if process is None:
             return
+        self._ended += 1
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
@@ -128,8 +141,10 @@ class Apart:
 
 @cache
 def apart(module: str) -> Apart:
-    """The one process of this Python that serves ``module``."""
-    return Apart(module)
+    """The one process of this Python that serves ``module``; it ends when Python does."""
+    made = Apart(module)
+    atexit.register(made.close)
+    return made
 
 
 # -- the far end -------------------------------------------------------------------------------------------------------
@@ -168,7 +183,11 @@ def lock_in() -> str:
     done = ["memory"]
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    readable = [os.path.realpath(path) for path in (*sys.path, sys.base_prefix, *_SYSTEM) if path]
+    readable = [
+        os.path.realpath(path)
+        for path in (*sys.path, sys.base_prefix, *_SYSTEM, *(os.path.expanduser(path) for path in _DATA))
+        if path
+    ]
     kernel.stay_private()
     try:
         landlock.restrict(landlock.ruleset(readable))

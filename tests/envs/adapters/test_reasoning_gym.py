@@ -98,7 +98,7 @@ def test_wrong_names_and_options_are_refused_at_once(options: dict[str, Any], me
 @installed
 def test_the_process_apart_can_neither_write_nor_connect() -> None:
     far = apart("sparring.envs.adapters.reasoning_gym_entries")
-    key = ("string_insertion", {}, None, 3)
+    key: tuple[Any, ...] = ("string_insertion", {}, None, 3)
     assert far.call("score", *key, "__import__('os').system('id')") == [
         0.0,
         "no plain expression, and this scorer would run it as code",
