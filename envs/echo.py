@@ -48,6 +48,10 @@ class EchoEnvironment(Environment):
         done = right or self.used >= self.config.tries
         return "right" if right else "wrong", float(right), done, False, {"scores": [score]}
 
+    def oracle(self) -> str | None:
+        """The word."""
+        return None if self.task is None else str(self.task.secret["reference"])
+
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task | Refusal:
         """Any word of the length asked for."""
         word = text.strip()
