@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from sparring.scenarios.errors import SandboxUnavailable
+
 from .live import Live, Reply
 from .outcome import Limits, Outcome
 from .same import same
@@ -74,7 +76,10 @@ def grade(
     """
     verdict = Verdict(Grade.SANDBOX_ERROR, 0, len(tests), "not begun")
     for _ in range(_ATTEMPTS):
-        verdict = _graded(sandbox, source, entry_point, tests, rules, preamble)
+        try:
+            verdict = _graded(sandbox, source, entry_point, tests, rules, preamble)
+        except SandboxUnavailable as error:  # no child to be had: too many, or zygotes that die
+            verdict = Verdict(Grade.SANDBOX_ERROR, 0, len(tests), str(error))
         if verdict.grade is not Grade.SANDBOX_ERROR:
             break
     return verdict

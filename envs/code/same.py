@@ -44,9 +44,9 @@ def _same(expected: Any, actual: Any, tolerance: float, exact: bool, depth: int)
 
 
 def _close(expected: float, actual: float, tolerance: float) -> bool:
-    if math.isnan(expected) or math.isnan(actual):
-        return math.isnan(expected) and math.isnan(actual)
     try:
+        if math.isnan(expected) or math.isnan(actual):
+            return math.isnan(expected) and math.isnan(actual)
         return math.isclose(expected, actual, rel_tol=tolerance, abs_tol=tolerance)
     except OverflowError:  # an int too wide to be a float
         return expected == actual

@@ -20,6 +20,7 @@ from .base import Split, on_held_out_side
 INPUTS = range(10)  # what generated functions are shown, asked and compared with
 LARGEST = 99
 DEEPEST = 3
+FAMILIES = ("mixed", "linear")
 _TABLED = 2  # steps up to which every function is known, so that examples can be told to mean one of them alone
 
 
@@ -117,6 +118,16 @@ def usable(values: Sequence[int], depth: int) -> bool:
     if max(map(abs, values)) > LARGEST or len(set(values)) < 4 or moved < 3:
         return False
     return all(values not in _shorter(fewer) for fewer in range(min(depth, _TABLED + 1)))
+
+
+def write_linear(rng: Generator, split: Split, count: int) -> tuple[Expression, list[int]]:
+    """``x*a+b`` or ``x*a-b`` with the inputs 0, 1 and others: b can be read, a is a difference, one input confirms."""
+    while True:
+        factor, term = int(rng.integers(2, 10)), int(rng.integers(1, 19))
+        found = Expression((("times", factor), ("add" if rng.integers(2) else "subtract", term)))
+        if on_held_out_side(str(found.values())) == (split == "held_out"):
+            others = rng.choice(range(2, len(INPUTS)), size=max(0, count - 2), replace=False)
+            return found, [0, 1, *sorted(int(value) for value in others)][:count]
 
 
 def write_telling(depth: int, rng: Generator, split: Split, count: int) -> tuple[Expression, list[int]]:

@@ -23,7 +23,7 @@ from .predict_output import check_depth, count_lines, not_a_task, program_of
 
 _FIRST = re.compile(r"([A-Za-z_][A-Za-z_0-9]{0,30})[ \t]*=[ \t]*(\S[^\n]*)\n(.*)", re.ASCII | re.DOTALL)
 _TRIED = range(10)  # inputs a generated program is looked at with
-_MOST_RIGHT = 3  # of them; with more, guessing would pay
+_MOST_RIGHT = 2  # of them; with more, guessing would pay
 _OTHERS: tuple[Any, ...] = (
     0,
     1,

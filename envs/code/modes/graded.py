@@ -14,14 +14,19 @@ from ..answers import code_of
 from ..grader import Grade, Rules, Verdict, grade, rehearse
 from ..outcome import Limits
 from ..suites import Script, UnreadableTest, read_tests
-from .base import Mode, verdict
+from .base import Desk, Mode, verdict
 
 ENTRY = "f"
+_REMEMBERED = 64  # verdicts: attempts at one task are judged one after the other, and many are alike
 _OUTPUT_BYTES = 1 << 16  # a candidate may print; nobody reads it
 
 
 class Graded(Mode):
     """Base of the modes whose answer is a program. A subclass says which tests are shown, and what the source is."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._verdicts: dict[tuple[str, str], Score] = {}
 
     def shown(self, task: Task) -> Sequence[str]:
         """Tests the player sees. An answer that fails one is worth nothing."""
@@ -47,11 +52,24 @@ class Graded(Mode):
         return Rules(limits, options.tolerance, options.numbers == "exact")
 
     def verify(self, task: Task, said: str) -> Score:
-        """All tests, or the share of the hidden ones, by the option ``score``. The note holds nothing of a test."""
+        """All tests, or the share of the hidden ones, by the option ``score``. The note holds nothing of a test.
+
+        Equal answers to one task, given one after the other, are run once.
+        """
         answer = code_of(said)
         if not answer.ok:
             return verdict(0.0, answer.problem or "no answer")
-        found = self.grade(task, self.source(task, answer.value))
+        source = self.source(task, answer.value)
+        known = self._verdicts.get((task.key, source))
+        score = known or self._judge(task, source)
+        if known is None and score.value is not None:
+            self._verdicts[task.key, source] = score
+            if len(self._verdicts) > _REMEMBERED:
+                del self._verdicts[next(iter(self._verdicts))]
+        return score
+
+    def _judge(self, task: Task, source: str) -> Score:
+        found = self.grade(task, source)
         if found.grade is Grade.SANDBOX_ERROR:
             return Score.invalid("verifier", "code", found.note)
         if found.grade is Grade.PASSED:

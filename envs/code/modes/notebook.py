@@ -15,7 +15,7 @@ from numpy.random import Generator
 from sparring.envs.toolbox import ANSWER, Call, read_call
 from sparring.envs.tools import Tool, ToolRefused, tool
 from sparring.envs.types import Score, Task
-from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.errors import SandboxUnavailable, ScenarioError
 
 from ..answers import strip_fences
 from ..live import Live, Reply
@@ -188,7 +188,10 @@ class Notebook(Mode):
     def _open(self, task: Task) -> Live:
         options = self.options
         limits = Limits(options.wall_s, options.cpu_s, options.memory_mb, _OUTPUT_BYTES)
-        live = self.desk.sandbox().open(str(task.secret["setup"]), limits=limits)
+        try:
+            live = self.desk.sandbox().open(str(task.secret["setup"]), limits=limits)
+        except SandboxUnavailable as error:
+            raise Refused("sandbox", str(error)) from None
         if live.started.outcome is not Outcome.OK:
             live.close()
             raise refusal_of(live.started.outcome, live.started.stderr_tail)

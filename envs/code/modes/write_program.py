@@ -12,7 +12,7 @@ from sparring.scenarios.errors import ScenarioError
 
 from ..suites import Case, UnreadableTest, read_tests
 from .base import Split, without
-from .expressions import DEEPEST, INPUTS, write_telling
+from .expressions import DEEPEST, FAMILIES, INPUTS, write_linear, write_telling
 from .graded import ENTRY, Graded, as_function, tests_of
 from .proposals import examine, refuse_held_out, test_text
 
@@ -25,13 +25,19 @@ class WriteProgram(Graded):
     """
 
     name = "write_program"
-    parameters: ClassVar = {"depth": range(1, DEEPEST + 1)}
+    parameters: ClassVar = {"depth": range(1, DEEPEST + 1), "family": FAMILIES}
     row_fields: ClassVar = {"examples": list, "tests": list}
     payload_fields = ("examples", "signature", "message")
 
     def sample(self, parameters: Mapping[str, Any], rng: Generator, split: Split) -> Task:
-        """A function of ``depth`` steps on small numbers that the examples shown leave no doubt about."""
-        found, shown = write_telling(int(parameters.get("depth", 1)), rng, split, self.options.shown)
+        """A function of ``depth`` steps on small numbers that the examples shown leave no doubt about.
+
+        ``family: linear`` are those that multiply and then add, whatever the depth says.
+        """
+        if parameters.get("family") == "linear":
+            found, shown = write_linear(rng, split, self.options.shown)
+        else:
+            found, shown = write_telling(int(parameters.get("depth", 1)), rng, split, self.options.shown)
         others = [value for value in INPUTS if value not in shown]
         kept = sorted(int(value) for value in rng.choice(others, size=self.options.hidden, replace=False))
         examples = [((value,), found.at(value)) for value in shown]
