@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 
 from .worker import Job, Report, Zygote
 
@@ -89,15 +90,15 @@ def control_problem(report: Report, nonce: str) -> list[str]:
     return [f"the positive control did not run to its end (status {report.status}): {reason.strip()}"]
 
 
+BOUNDS: dict[str, Callable[[Zygote], bool]] = {
+    "sleep_forever": lambda zygote: zygote.run(_job("import time\ntime.sleep(5)", wall_s=0.03)).stopped != "timeout",
+    "flood_output": lambda zygote: not zygote.run(_job("while True: print('x' * 4096)")).overflowed,
+    "take_memory": lambda zygote: zygote.run(_job("b = bytearray(1 << 30)")).status == 0,
+}
+
+
 def _resource_findings(zygote: Zygote) -> list[str]:
-    found = []
-    if zygote.run(_job("import time\ntime.sleep(5)", wall_s=0.03)).stopped != "timeout":
-        found.append("attack sleep_forever succeeded")
-    if not zygote.run(_job("while True: print('x' * 4096)")).overflowed:
-        found.append("attack flood_output succeeded")
-    if zygote.run(_job("b = bytearray(1 << 30)")).status == 0:
-        found.append("attack take_memory succeeded")
-    return found
+    return [f"attack {name} succeeded" for name, worked in BOUNDS.items() if worked(zygote)]
 
 
 def _job(source: str, wall_s: float = 5.0) -> Job:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_ALWAYS = ("private", "descriptors", "limits", "clock")
 TIERS: dict[str, tuple[str, ...]] = {
-    "namespaces": ("namespaces", "user", "landlock", "seccomp", "paths"),
-    "landlock": ("user", "landlock", "seccomp", "paths"),
-    "compute-only": ("user", "seccomp"),
-    "none": (),
+    "namespaces": (*_ALWAYS, "namespaces", "user", "landlock", "seccomp", "paths"),
+    "landlock": (*_ALWAYS, "user", "landlock", "seccomp", "paths"),
+    "compute-only": (*_ALWAYS, "user", "seccomp"),
+    "none": _ALWAYS,
 }
 STDERR_TAIL = 4096  # bytes kept
 STDERR_MOST = 1 << 20
@@ -97,16 +98,7 @@ class Zygote:
         command = [python or interpreter(), "-s", "-S", "-P", "-B", "-c", _BOOT, str(Path(__file__).parent)]
         self._socket = ours
         with theirs:
-            self._process = subprocess.Popen(
-                [*command, settings, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={"PYTHONHASHSEED": str(hash_seed)},
-                cwd="/",
-                start_new_session=True,
-            )
+            self._process = _start([*command, settings, str(theirs.fileno())], theirs.fileno(), hash_seed, ours)
         try:
             hello = receive(self._socket, _START_S)
         except ZygoteFailed:
@@ -296,8 +288,27 @@ def receive(line: socket.socket, timeout_s: float) -> dict[str, Any]:
 
 
 def interpreter() -> str:
-    """The Python that programs run in: the one behind the virtual environment, if any."""
-    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    """The Python that programs run in: the one behind the virtual environment, if there is one we may execute."""
+    behind = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    return behind if os.access(behind, os.X_OK) else sys.executable
+
+
+def _start(command: list[str], control: int, hash_seed: int, ours: socket.socket) -> subprocess.Popen[bytes]:
+    """The zygote's process: nothing of our environment, descriptors, terminal or session."""
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[control],
+            env={"PYTHONHASHSEED": str(hash_seed)},
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        ours.close()
+        raise ZygoteFailed(f"{command[0]} does not start: {error.strerror}", error.errno or 0) from error
 
 
 def _sealed(stack: contextlib.ExitStack, content: bytes) -> int:

@@ -104,6 +104,28 @@ def test_a_child_that_ends_is_an_outcome_and_stays_one(sandbox: Sandbox, source:
         assert live.call("f").outcome is live.run("1").outcome is DEATHS[source]
 
 
+UNASKED = {
+    "a byte before the reply": "def f(): os.write(3, b'x'); return 1",
+    "a late byte": "signal.signal(signal.SIGALRM, lambda *_: os.write(3, b'x'))\n"
+    "def f(): signal.setitimer(signal.ITIMER_REAL, 0.01); return 1",
+    "a second reply": "def f():\n  frame = sys._getframe(2)\n"
+    "  os.write(3, b'\\0\\0\\0\\x08' + frame.f_locals['identity'] + b'\\0N'); return 1",
+    "a length beyond bounds": "def f(): os.write(3, b'\\x7f\\xff\\xff\\xff')\n",
+    "a reply before the question": "os.write(3, bytes(3) + b'\\x08' + bytes(6) + b'\\0N')\ndef f(): return 1",
+    "an endless reply": "def f():\n  while 1: os.write(3, bytes(65536))",
+    "a value that is none": "def f():\n  frame = sys._getframe(2)\n"
+    "  os.write(3, b'\\0\\0\\0\\x08' + frame.f_locals['identity'] + b'\\0?'); time.sleep(9)",
+}
+
+
+@pytest.mark.parametrize("name", UNASKED)
+def test_whatever_was_not_asked_for_ends_the_child_even_with_right_answers(sandbox: Sandbox, name: str) -> None:
+    with sandbox.open("import os, signal, sys, time\n" + UNASKED[name], limits=Limits(wall_s=2)) as live:
+        live.call("f")
+        time.sleep(0.05)
+        assert live.call("f").outcome is Outcome.PROTOCOL_VIOLATION
+
+
 def test_a_program_that_leaves_with_zero_still_answers(sandbox: Sandbox) -> None:
     assert _one(sandbox, "def f(): return 3\nraise SystemExit").value == 3
 

@@ -23,11 +23,13 @@ MOST_FILES = 1024
 
 @dataclass(frozen=True)
 class Layers:
-    """What a child puts on. ``None`` leaves a layer off: only tests and the tier called none do that."""
+    """What a child puts on. ``None`` and False leave a layer off: only tests and the tier called none do that."""
 
     landlock: int | None
     seccomp: Filter | None
-    parent_death: bool = True
+    private: bool
+    descriptors: bool
+    limits: bool
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,17 @@ def become(order: Order, layers: Layers, descriptors: list[int], status: int) ->
         os.setsid()
         os.chdir("/")
         stage = "limits"
-        if layers.parent_death:
-            kernel.die_with_parent()
-        kernel.stay_private()
+        kernel.die_with_parent()
+        if layers.private:
+            kernel.stay_private()
         if layers.landlock is not None:
             stage = "landlock"
             landlock.restrict(layers.landlock)
-        os.closerange(_FIRST_FREE, _ANY_FILE)
+        if layers.descriptors:
+            os.closerange(_FIRST_FREE, _ANY_FILE)
         stage = "limits"
-        _limit(order)
+        if layers.limits:
+            _limit(order)
         _fresh_streams()
         random.seed(order.seed)
         if layers.seccomp is not None:
