@@ -15,7 +15,7 @@ from sparring.scenarios.problems import unknown
 from sparring.scenarios.registry import PARTS
 from sparring.scenarios.schema import Scenario
 
-from . import checking
+from . import checking, scaffold
 from .options import AsJson
 from .output import print_json
 
@@ -58,6 +58,7 @@ def graph(file: File, overrides: Set = None) -> None:
 def add_to(app: typer.Typer) -> None:
     """Put these commands on ``app``."""
     checking.add_to(app)
+    scaffold.add_to(app)
     app.command("list")(list_parts)
     app.command("graph")(graph)
 

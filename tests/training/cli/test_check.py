@@ -61,11 +61,13 @@ def test_a_fooled_verifier_is_exit_status_one_with_the_answer_that_fooled_it(tol
 
 def test_the_limit_the_tasks_and_the_seed_can_be_chosen(told: Told) -> None:
     first, second = (
-        json.loads(told("check", "code", "--seed", seed, "--tasks", "5", "--json").stdout)["checks"][0]["audit"]
+        json.loads(told("check", "code", "-s", "mode=predict_output", "--seed", seed, "--tasks", "5", "--json").stdout)[
+            "checks"
+        ][0]["audit"]
         for seed in ("1", "2")
     )
     assert first["tasks"] == second["tasks"] == 5 and first["ways"] != second["ways"]
-    assert told("check", "code", "--most", "0", "--tasks", "30").exit_code == 1
+    assert told("check", "code", "-s", "mode=predict_output", "--most", "0").exit_code == 1
 
 
 def test_a_registered_environment_is_checked_with_the_options_given(told: Told) -> None:
