@@ -6,6 +6,7 @@ What is read here is a data set's or our own, never a model's: ``ast`` is not sa
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,9 +72,11 @@ def read_tests(texts: Iterable[str], entry_point: str) -> tuple[Test, ...]:
 
 
 def entry_point_of(texts: Sequence[str]) -> str | None:
-    """The function that ``assert name(...) ...`` lines call first, if there is one."""
-    found = (re.search(r"assert\s+(?:\w+\()*?\(?([A-Za-z_]\w*)\(", text) for text in texts)
-    return next((match[1] for match in found if match), None)
+    """The function that the first assert calls and that no builtin is called like, if there is one."""
+    for name in re.findall(r"\b([A-Za-z_]\w*)\(", " ".join(texts).replace("assert", " ")):
+        if not hasattr(builtins, name):
+            return str(name)
+    return None
 
 
 def _checked(body: Sequence[ast.stmt]) -> Sequence[ast.stmt]:

@@ -58,7 +58,7 @@ HOSTILE = {
     "import os\ndef f(x): os._exit(0)": "crashed",
     "import ctypes\ndef f(x): ctypes.string_at(0)": "crashed",
     "import no_such_module": "module_unavailable",
-    "class Equal(int):\n def __eq__(self, other): return True\n __hash__ = None\ndef f(x): return Equal(5)": "exception",
+    "class Equal(int):\n def __eq__(self, other): return True\ndef f(x): return Equal(5)": "exception",
     "import builtins\nbuiltins.len = builtins.repr = lambda x: 5\ndef f(x): return 5": "*",
     "def f(x):\n import os\n os.write(5, b'ok' * 50)\n return 5": "*",
 }
@@ -158,7 +158,7 @@ def test_a_text_that_tests_nothing_is_refused(text: str) -> None:
 
 
 def test_the_entry_point_is_read_from_asserts() -> None:
-    assert entry_point_of(["assert remove(1) == 2"]) == "remove" and entry_point_of(["x = 1"]) is None
+    assert entry_point_of(["assert set(remove(1)) == set((2,))"]) == "remove" and entry_point_of(["x = 1"]) is None
 
 
 PLAIN = st.recursive(
