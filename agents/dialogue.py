@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sparring.envs.types import Episode, Score, Turn
+from sparring.envs.types import Episode, Score, Turn, Validity
 from sparring.scenarios.registry import rewards
 
+from .conditions import VERIFIER
 from .rewards import Context
-
-Reward = Callable[[Episode, Turn, Context], Score]
+from .roles import tagged
+from .rubric import make_rubric, mark, parse_rubric
 
 
 def _told(name: str, episode: Episode, turn: Turn) -> Score:
@@ -26,3 +25,51 @@ def revealed(episode: Episode, turn: Turn, context: Context) -> Score:
 def outcome(episode: Episode, turn: Turn, context: Context) -> Score:
     """What the conversation came to for the other side: its verifier after the last turn, 0 before."""
     return _told("outcome", episode, turn)
+
+
+@rewards("learnt")
+def learnt(episode: Episode, turn: Turn, context: Context) -> Score:
+    """The share of the rules that this turn of a tutor taught a scripted student."""
+    return _told("learnt", episode, turn)
+
+
+@rewards("value")
+def value(episode: Episode, turn: Turn, context: Context) -> Score:
+    """What a party of a negotiation got, as a share of what everything is worth to it; 0 before the end."""
+    return _told("value", episode, turn)
+
+
+@rewards("pareto")
+def pareto(episode: Episode, turn: Turn, context: Context) -> Score:
+    """1 for a deal that no other sharing of the items betters for one party at nobody's cost; 0 otherwise."""
+    return _told("pareto", episode, turn)
+
+
+@rewards("advice")
+def advice(episode: Episode, turn: Turn, context: Context) -> Score:
+    """sum(points * met) / sum(points) over the task's own rubric, by rule or by the judges below; 0 under a veto.
+
+    Only a last word is measured. What no rule checks counts where a judge, who sees ``criteria``, has said so.
+    """
+    task = episode.task(turn.task)
+    said = tagged(turn.said, "answer")
+    if task is None or said is None or episode.score(turn.index, VERIFIER) is None:
+        return Score.missing("advice", "rubric", "no last word of a consultation")
+    rubric = make_rubric(parse_rubric("\n".join(task.secret.get("rubric", ()))), None, "task")
+    if rubric is None:
+        return Score.missing("advice", "rubric", "the task has no rubric")
+    judges = [below for below in episode.descendants(turn.index) if _judges(below, context)]
+    answers: dict[int, list[bool]] = {}
+    for below in judges:
+        for number, met in (below.parsed.value if below.parsed is not None and below.parsed.ok else {}).items():
+            answers.setdefault(int(number) - 1, []).append(met)
+    marked = mark(rubric, said, answers)
+    if marked.share is None:
+        return Score("advice", None, Validity.MISSING, "rubric", "no criterion was checked", marked.rows)
+    return Score.valued("advice", marked.share, "rubric", f"{len(judges)} judges", marked.rows)
+
+
+def _judges(turn: Turn, context: Context) -> bool:
+    """Whether this turn answers the criteria of the task's rubric."""
+    role = context.roles.get(turn.author)
+    return turn.parsed is not None and turn.parsed.kind == "marks" and role is not None and "criteria" in role.sees

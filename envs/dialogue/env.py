@@ -15,11 +15,14 @@ from sparring.scenarios.registry import environments
 
 from .ask import Ask
 from .base import VERIFIER, Heard, Mode, Talk
+from .consult import Consult
 from .manners import mannered
+from .negotiate import Negotiate
 from .options import DialogueOptions
+from .tutor import Tutor
 from .words import read
 
-MODES: dict[str, type[Mode[Any]]] = {mode.name: mode for mode in (Ask,)}
+MODES: dict[str, type[Mode[Any]]] = {mode.name: mode for mode in (Ask, Tutor, Negotiate, Consult)}
 
 
 def _all_parameters() -> dict[str, Sequence[Any]]:
