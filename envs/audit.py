@@ -24,9 +24,11 @@ from .types import Score, Task, Validity
 
 VERIFIER = "verifier"
 LONGEST = 40  # actions of one episode; a game that lasts longer is cut, its scores so far count
-FIRST = 3  # tasks every way is tried on before only those that earned something go on
+FIRST = 2  # tasks every way is tried on before only those that earned something go on
 FINALISTS = 3  # ways measured again on fresh tasks: the best of many on few tasks looks better than it is
 AGAIN = 4  # times as many fresh tasks as tasks
+TWICE = 4  # of the fixed texts every so many is said twice, of all other ways each
+SURE = 1.645  # standard errors: one time in twenty chance alone puts the mean so far above the truth
 TRIES = 4  # draws per task wanted before a source counts as dry
 
 Draw = Callable[[Generator, int], Task]
@@ -34,11 +36,15 @@ Draw = Callable[[Generator, int], Task]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one way of answering earned: the mean over ``tasks`` episodes of the best verifier score in each."""
+    """What one way of answering earned: the mean over ``tasks`` episodes of the best verifier score in each.
+
+    ``least`` is what it earns whatever luck the draw of the tasks had: the mean less 1.645 standard errors.
+    """
 
     name: str
     example: str
     mean: float
+    least: float
     tasks: int
     seat: str | None = None
 
@@ -301,11 +307,11 @@ class _Audit:
     ) -> list[Result]:
         """Every way on the first tasks; those that earn, on all; the best of these, on fresh tasks alone."""
         found: list[tuple[Cheap, list[float]]] = []
-        for way in ways(self.environment, tasks[0], right):
+        for place, way in enumerate(ways(self.environment, tasks[0], right)):
             if time.perf_counter() > self.until:
                 self.untried += 1
                 continue
-            marks = self._marks(way, tasks[:FIRST], seat, twice=True)
+            marks = self._marks(way, tasks[:FIRST], seat, twice=not way.fixed or place % TWICE == 0)
             if way.mined or any(mark > 0 for mark in marks):
                 marks += self._marks(way, tasks[FIRST:], seat)
             if marks:
@@ -315,7 +321,7 @@ class _Audit:
         for place, (way, marks) in enumerate(found):
             if place < FINALISTS and _mean(marks) > 0:
                 marks = self._marks(way, fresh, seat) or marks
-            results.append(Result(way.name, way.example, _mean(marks), len(marks), seat))
+            results.append(Result(way.name, way.example, _mean(marks), _least(marks), len(marks), seat))
         return results
 
     def _marks(self, way: Cheap, tasks: Sequence[Task], seat: str | None, twice: bool = False) -> list[float]:
@@ -349,6 +355,12 @@ class _Audit:
             self.raised += 1
             self.example.setdefault("raised", f"{short(played.last)}: {played.error}"[:200])
         return played
+
+
+def _least(marks: Sequence[float]) -> float:
+    mean = _mean(marks)
+    spread = math.sqrt(sum((mark - mean) ** 2 for mark in marks) / max(1, len(marks) - 1))
+    return mean - SURE * spread / math.sqrt(max(1, len(marks)))
 
 
 def _mean(marks: Sequence[float]) -> float:

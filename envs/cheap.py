@@ -65,13 +65,14 @@ TAGGED = ("constant", "wrong type", "everything at once", "self-praise", "talkin
 class Cheap:
     """One way of answering. ``say(task, observation, turn)`` is the next action, ``None`` where the way has none.
 
-    ``mined``: it is made of what is right on other tasks, so it is tried on all of them.
+    ``mined``: it is made of what is right on other tasks, so it is tried on all of them. ``fixed``: one text, always.
     """
 
     name: str
     example: str
     say: Callable[[Task, str, int], str | None]
     mined: bool = False
+    fixed: bool = False
 
 
 def ways(environment: Environment, first: Task, right: Mapping[str, Sequence[Play]]) -> Iterator[Cheap]:
@@ -83,9 +84,9 @@ def ways(environment: Environment, first: Task, right: Mapping[str, Sequence[Pla
     yield from _own(environment, first)
     for kind, said in KINDS.items():
         for text in said:
-            yield _constant(f"{kind} {short(text)}", (text,))
+            yield _constant(f"{kind} {short(text)}", text)
             if kind in TAGGED:
-                yield _constant(f"{kind} in tags {short(text)}", (f"<answer>{text}</answer>",))
+                yield _constant(f"{kind} in tags {short(text)}", f"<answer>{text}</answer>")
 
 
 def short(text: str, limit: int = 40) -> str:
@@ -114,8 +115,8 @@ def guesses(task: Task) -> list[Play]:
     return [(text,) for value in found if len(value) <= LONGEST_SECRET for text in (value, f"<answer>{value}</answer>")]
 
 
-def _constant(name: str, play: Play, mined: bool = False) -> Cheap:
-    return Cheap(name, short(play[-1], 80), lambda task, said, turn: play[min(turn, len(play) - 1)], mined)
+def _constant(name: str, text: str) -> Cheap:
+    return Cheap(name, short(text, 80), lambda task, said, turn: text, fixed=True)
 
 
 def _own(environment: Environment, first: Task) -> Iterator[Cheap]:
@@ -161,7 +162,7 @@ def _mined(right: Mapping[str, Sequence[Play]]) -> Iterator[Cheap]:
             yield Cheap(name, short(play[-1], 80), _elsewhere(play, found[play]), mined=True)
     if len(actions) > 1:
         hedge = "\n".join(action for (action,) in list(actions)[:50])
-        yield _constant("right answers of many tasks at once", (hedge,))
+        yield _constant("right answers of many tasks at once", hedge)
 
 
 def _elsewhere(play: Play, keys: set[str]) -> Callable[[Task, str, int], str | None]:

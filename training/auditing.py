@@ -31,12 +31,12 @@ def audited(
 ) -> dict[str, Any]:
     """The audit as plain data, to keep with the run; ``source`` gives the run's tasks when no role proposes them.
 
-    Raises ``ContractBroken`` when the best cheap answer earns more than ``audit.most``, unless ``trust``. Draws from a
+    Raises ``ContractBroken`` when a cheap answer surely earns more than ``audit.most``, unless ``trust``. Draws from a
     generator of its own, and leaves ``environment`` in an episode: reset it before use.
     """
     report = audit_scenario(scenario, environment, source)
     best = report.best
-    if best is not None and best.mean > scenario.audit.most and not trust:
+    if best is not None and best.least > scenario.audit.most and not trust:
         raise ContractBroken(refusal(scenario, environment, best))
     return {**report.to_json(), "most": scenario.audit.most, "trusted": trust}
 

@@ -172,7 +172,7 @@ class Moody(Sums):
 
 def test_exceptions_are_counted_with_the_answer_that_caused_one() -> None:
     report = audit(Raises())
-    assert report.exceptions.value > 0.5 and "ValueError" in report.exceptions.example and report.oracle == 1.0
+    assert report.exceptions.value > 0.4 and "ValueError" in report.exceptions.example and report.oracle == 1.0
 
 
 @pytest.mark.parametrize("kind", [NotANumber, Away])
@@ -255,3 +255,15 @@ def test_equal_seeds_give_equal_reports_and_every_mean_lies_within_the_scores(se
     assert one.ways == two.ways and one.oracle == two.oracle == 1.0
     assert all(0.0 <= way.mean <= 1.0 for way in one.ways)
     assert [way.mean for way in one.ways] == sorted((way.mean for way in one.ways), reverse=True)
+
+
+def test_a_mean_just_above_a_limit_is_no_proof() -> None:
+    found = audit(YesOrNo()).best
+    assert found is not None and found.least < found.mean < 1.0
+    sure = audit(TakesAnything()).best
+    assert sure is not None and sure.least == sure.mean == 1.0
+
+
+def test_time_that_is_up_leaves_ways_untried_and_says_so() -> None:
+    report = audit(Sums(), limit_s=0.0)
+    assert report.untried > 100 and "ways are untried" in report.lines()[-1]

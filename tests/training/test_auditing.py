@@ -72,7 +72,7 @@ def test_the_refusal_names_verifier_answer_mean_limit_and_both_ways_on() -> None
     said = str(refused.value)
     for part in (
         "'yes-or-no-for-audit'",
-        "right answer of",
+        "'no' earns 0.",
         "audit.most is 0.25",
         "-s audit.most=0.",
         "--trust-verifier",
