@@ -50,7 +50,7 @@ class Corpus:
     def control(self) -> None:
         """A program that must compute and say so, after every few attacks."""
         number = secrets.randbelow(10**6)
-        ran = self.run(f"print(sum(i * i for i in range(10)) + {number})")
+        ran = self.box.run(f"print(sum(i * i for i in range(10)) + {number})", limits=Limits(wall_s=10))
         if (ran.outcome, ran.stdout) != (Outcome.OK, f"{285 + number}\n"):
             raise Broken(f"the control ended as {ran}")
         self.controls += 1
@@ -155,7 +155,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
         if os.geteuid() == 0:
             own_mounts()
-    limits = Limits(settings.get("wall_s", 0.6), 3, 256, 1 << (22 if settings.get("uncapped") else 16))
+    limits = Limits(settings.get("wall_s", 1.0), 3, 256, 1 << (22 if settings.get("uncapped") else 16))
     names = settings.get("only") or [*ATTACKS, *ARTEFACTS, *LEAKS]
     began = time.monotonic()
     worked: dict[str, str] = {}
