@@ -14,7 +14,7 @@ from sparring.envs.types import Score, Task
 from sparring.scenarios.errors import ScenarioError
 
 from .base import field_of, is_list, is_table, is_text, verdict
-from .fiction import SLOTS, several, word
+from .fiction import NUMBERED, SLOTS, several, word
 from .interview import Interview, InterviewTalk
 from .words import words
 
@@ -34,9 +34,12 @@ class Ask(Interview):
     def draw(self, parameters: Mapping[str, Any], rng: Generator) -> Task | None:
         """A subject with so many facts wanted and so many beside them."""
         count, beside = int(parameters["facts"]), int(parameters["distractors"])
-        topics = [SLOTS[at] for at in rng.permutation(len(SLOTS))[: count + beside]]
+        slots = NUMBERED if self.options.values == "numbers" else SLOTS
+        topics = [slots[at] for at in rng.permutation(len(slots))[: count + beside]]
         values = several(rng, len(topics), self.options.syllables)
-        subject = word(rng, self.options.syllables, {*SLOTS, *values}).capitalize()
+        if self.options.values == "numbers":
+            values = [str(10 + int(n)) for n in rng.permutation(90)[: len(topics)]]
+        subject = word(rng, self.options.syllables, {*slots, *values}).capitalize()
         facts = dict(zip(topics, values, strict=True))
         return self.task({"subject": subject, "wanted": topics[:count]}, {"facts": facts}, parameters, "generator")
 

@@ -14,6 +14,7 @@ Split = Literal["train", "held_out"]
 HELD_OUT_ONE_IN = 5
 DRAWS = 1000  # tries before a world is given up
 SLOTS = ("pet", "hue", "job", "food", "city", "tool", "song", "game", "tree", "coin", "ship", "drum")
+NUMBERED = ("age", "room", "seat", "gate", "cost", "size", "page", "code", "rank", "line", "dose", "step")
 _FIRST, _MIDDLE, _LAST = "bdfgklmnprstvz", "aeiou", "bdgklmnrst"
 
 

@@ -17,8 +17,9 @@ class DialogueOptions(BaseModel):
     ``manner``: how a scripted partner misbehaves, ``trouble``: in which share of its replies, never in two running.
     ``max_turns``: turns before the last word is due; 0 allows no question at all. ``max_chars``: characters of one turn
     that the other side gets to hear. ``answers``: facts a scripted partner tells in one reply. ``cost``: taken off
-    ``revealed`` for every question. ``syllables``: length of the generated words. ``exam``: whether a tutor reads the
-    questions, ``report``: whether it hears how the student did before the lesson.
+    ``revealed`` for every question. ``values``: facts to ask for are made-up words or two-digit numbers. ``syllables``:
+    length of the generated words. ``exam``: whether a tutor reads the questions, ``report``: whether it hears how the
+    student did before the lesson.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,7 @@ class DialogueOptions(BaseModel):
     max_chars: int = Field(500, ge=1)
     answers: int = Field(1, ge=1)
     cost: float = Field(0.0, ge=0, le=1)
+    values: Literal["words", "numbers"] = "words"
     syllables: int = Field(2, ge=1, le=4)
     exam: Literal["hidden", "shown"] = "hidden"
     report: Literal["score", "none"] = "score"
