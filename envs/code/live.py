@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import secrets
 import select
 import socket
@@ -73,6 +74,7 @@ class Live:
         self._wires, self._job, self._limits = wires, job, limits
         self._streams = Streams([wires.stdout, wires.stderr], (limits.output_bytes, STDERR_MOST))
         self._let_go = weakref.finalize(self, wires.close)  # an abandoned child must end as well
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
         self._pid = 0
@@ -94,7 +96,11 @@ class Live:
 
     def run(self, code: str) -> Reply:
         """Run a cell in the program's namespace; the value is the ``repr`` of a last expression that is not None."""
-        return self._ask(answering.CELL, plain.encode(code))
+        try:
+            payload = plain.encode(code)
+        except plain.NotPlain as too_long:  # the text is the model's, so this is its error and not the caller's
+            return Reply(Outcome.EXCEPTION, None, "", f"this cell is too long: {too_long}", 0.0, 0.0)
+        return self._ask(answering.CELL, payload)
 
     @property
     def closed(self) -> bool:
@@ -107,7 +113,7 @@ class Live:
             if self._closed:
                 return
             self._closed = True
-            if self.ended is None:
+            if self.ended is None and self._owner == os.getpid():  # in a forked copy the child is not ours to end
                 with contextlib.suppress(ZygoteFailed):
                     self._stop()
                 self.ended = Outcome.CRASHED
@@ -160,7 +166,7 @@ class Live:
             left = self._send(left) if left else left
         if left:
             raise _Ended(Outcome.PROTOCOL_VIOLATION)  # an answer to a question not yet heard
-        self._settle()
+        self._settle(deadline)
         return _understood(body)
 
     def _ready(self, deadline: float) -> set[int]:
@@ -222,7 +228,7 @@ class Live:
         self._hears = False
         self._poller.unregister(self._wires.channel)
 
-    def _settle(self) -> None:
+    def _settle(self, deadline: float) -> None:
         """Take what was written before the reply; a byte after it on the channel ends the child."""
         while ready := [descriptor for descriptor, _ in self._poller.poll(0)]:
             if self._wires.channel.fileno() in ready and self._read(b"") is None and self._hears:
@@ -234,6 +240,8 @@ class Live:
                 raise _Ended(Outcome.OUTPUT_LIMIT)
             if not self._streams.open.intersection(ready):
                 return
+            if time.monotonic() > deadline:  # a signal handler that never stops writing
+                raise _Ended(Outcome.TIMEOUT)
 
     def _conclude(self, outcome: Outcome | None, cpu_s: float) -> tuple[Outcome, Any, float]:
         """End the child if it has not ended, and name how. Only the zygote's word can make it our failure."""

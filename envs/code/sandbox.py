@@ -19,13 +19,15 @@ from types import TracebackType
 from sparring.scenarios.errors import SandboxUnavailable
 
 from . import probe
+from .jail.zygote import PRELOAD
 from .live import Live, Reply
 from .outcome import Limits, Outcome, Ran, classify, our_failure
 from .worker import TIERS, Job, Zygote, ZygoteFailed
 
-__all__ = ["AUTO", "Limits", "Live", "Outcome", "Ran", "Reply", "Sandbox", "borrow", "classify", "give_back"]
+__all__ = ["AUTO", "MODULES", "Limits", "Live", "Outcome", "Ran", "Reply", "Sandbox", "borrow", "classify", "give_back"]
 
 AUTO = ("namespaces", "landlock", "compute-only")  # strongest first
+MODULES = tuple(name for name in PRELOAD if "." not in name and not name.startswith("_"))  # importable on every tier
 _RETRIES = 2
 _MOST_LIVE = 128  # live children at once; each holds four descriptors here and three in its zygote
 _PATIENCE_S = 60.0  # how long one more waits for another to close
@@ -168,7 +170,8 @@ class Sandbox:
                     del self._hosts[variant]
             host.close()
             return None
-        self._lives.add(live)
+        with self._changed:
+            self._lives.add(live)
         return live
 
     def _host(self, variant: int) -> Zygote | None:

@@ -145,6 +145,20 @@ def test_large_requests_and_replies_cross(live: Live) -> None:
     assert live.call("same", [wide]).value == wide
 
 
+def test_a_cell_that_is_too_long_is_an_error_of_its_own(live: Live) -> None:
+    assert live.run("#" * (1 << 21)).outcome is Outcome.EXCEPTION
+    assert live.run("'\ud800'").outcome is live.run("\0").outcome is Outcome.EXCEPTION
+    assert live.run("#" * (1 << 19) + "\n7").value == "7"
+
+
+def test_a_forked_copy_of_the_trainer_does_not_end_its_children(live: Live) -> None:
+    if os.fork() == 0:
+        live.close()
+        os._exit(0)
+    os.wait()
+    assert live.call("same", [1]).value == 1
+
+
 def test_arguments_that_are_not_plain_are_the_callers_error(live: Live) -> None:
     with pytest.raises(ValueError, match="not plain data"):
         live.call("same", [object()])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sparring.envs.code import worker
-from sparring.envs.code.sandbox import AUTO, Limits, Outcome, Sandbox, classify
+from sparring.envs.code.sandbox import AUTO, MODULES, Limits, Outcome, Sandbox, classify
 from sparring.envs.code.worker import Job, Report, Zygote, ZygoteFailed
 from sparring.scenarios.errors import SandboxUnavailable
 
@@ -63,6 +63,11 @@ def test_one_run_leaves_nothing_for_the_next(sandbox: Sandbox) -> None:
     sandbox.run("import builtins, sys, os\nbuiltins.print = None\nsys.modules['json'] = None\nos.environ['LEFT'] = '1'")
     ran = sandbox.run("import json, os\nprint(json.dumps(1), os.environ.get('LEFT'))")
     assert ran.stdout == "1 None\n"
+
+
+def test_every_module_promised_can_be_imported(sandbox: Sandbox) -> None:
+    source = f"import importlib\nfor name in {MODULES}: importlib.import_module(name)\nprint('all')"
+    assert sandbox.run(source).stdout == "all\n"
 
 
 def test_a_program_sees_neither_the_package_nor_our_environment(sandbox: Sandbox) -> None:

@@ -46,23 +46,14 @@ def serve(source: bytes) -> int:
 
 
 def _receive() -> tuple[bytes, int, bytes] | None:
-    head = _read_exactly(HEADER_BYTES)
-    if head is None:
-        return None
-    payload = _read_exactly(int.from_bytes(head[:4], "big") - ID_BYTES - 1)
-    return None if payload is None else (head[4:-1], head[-1], payload)
-
-
-def _read_exactly(count: int) -> bytes | None:
-    """``None`` when the channel is closed."""
-    read = os.read(program.EXTRA, count) if count else b""
-    parts, left = [read], count - len(read)
-    while left:
-        if not parts[-1]:
+    """The next request: never more than one is under way. ``None`` when the channel is closed."""
+    received = os.read(program.EXTRA, 1 << 16)
+    while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4], "big"):
+        more = os.read(program.EXTRA, 1 << 20)
+        if not more:
             return None
-        parts.append(os.read(program.EXTRA, left))
-        left -= len(parts[-1])
-    return b"".join(parts) if len(parts) > 1 else read
+        received += more
+    return received[4 : HEADER_BYTES - 1], received[HEADER_BYTES - 1], received[HEADER_BYTES:]
 
 
 def _send(message: bytes) -> None:

@@ -32,6 +32,7 @@ itertools json keyword locale math numbers operator os os.path pprint queue rand
 signal socket statistics string struct sys textwrap threading time timeit tokenize traceback types typing
 unicodedata warnings weakref zlib encodings.ascii encodings.latin_1 encodings.utf_8 encodings.utf_16 encodings.idna
 encodings.cp437 _strptime stringprep zipfile platform uuid hmac shlex fnmatch getpass sched symtable colorsys mmap
+argparse contextvars glob ipaddress logging pathlib pickle tempfile urllib.parse
 """.split()  # noqa: SIM905 - a literal would fill a page
 _CONTROL = 3
 _NEVER_S = 1e6  # without the layer called clock: tests only
