@@ -5,14 +5,14 @@ The points themselves, Gymnasium's own checker among them, are in ``points.py``,
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sparring.scenarios.errors import ContractBroken
 
 from .audit import AuditReport
 from .base import Environment
+from .guard import Hung, bounded
 from .points import POINTS, Factory, Finding, Look, play
 
 __all__ = ["CheckReport", "Factory", "Finding", "check_environment", "inspect_environment", "play"]
@@ -65,30 +65,15 @@ def inspect_environment(
         if stuck:
             found.append(Finding(name, None, f"not looked at: {stuck!r} did not come to an end"))
             continue
-        one = _limited(look, point, patience_s)
-        if one is None:
-            stuck, one = (
-                name,
-                Finding("", False, f"no end after {patience_s:g} s; does reset or step wait for something?"),
-            )
+        try:
+            one = bounded(partial(point, look), patience_s, f"check of {name!r}")
+        except Hung:
+            stuck = name
+            one = Finding("", False, f"no end after {patience_s:g} s; does reset or step wait for something?")
+        except Exception as error:  # the environment is a plug-in: whatever it raises is the finding
+            one = Finding("", False, f"{type(error).__name__}: {error}")
         found.append(Finding(name, one.kept, one.detail))
     return CheckReport(_name(look), tuple(found), look.__dict__.get("audit"))
-
-
-def _limited(look: Look, point: Callable[[Look], Finding], patience_s: float) -> Finding | None:
-    """What ``point`` finds; ``None`` when it does not return in time. Its thread is then left behind."""
-    found: list[Finding] = []
-
-    def run() -> None:
-        try:
-            found.append(point(look))
-        except Exception as error:  # the environment is a plug-in: whatever it raises is the finding
-            found.append(Finding("", False, f"{type(error).__name__}: {error}"))
-
-    thread = threading.Thread(target=run, name="check", daemon=True)
-    thread.start()
-    thread.join(patience_s)
-    return found[0] if found else None
 
 
 def _factory(environment: Environment | type[Environment] | Factory) -> Factory:

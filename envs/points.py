@@ -331,14 +331,16 @@ def hides_secrets(look: Look) -> Finding:
 
 
 def _told(environment: Environment, task: Task, seed: int) -> Iterator[str]:
-    """Every observation of an episode of junk, but for the last."""
+    """Every observation of an episode of junk but the last; with seats, those of the first: others may know more."""
     observation, _ = environment.reset(seed=seed, options={"task": task})
+    first = environment.addressee
     yield str(observation)
     for action in ACTIONS:
         seen, over = _step(environment, action)
         if over:
             return
-        yield str(seen[0])
+        if environment.addressee == first:
+            yield str(seen[0])
 
 
 def oracle(look: Look) -> Finding:

@@ -15,6 +15,7 @@ from numpy.random import Generator
 
 from sparring.envs.audit import AuditReport, Draw, Result, audit
 from sparring.envs.base import Environment
+from sparring.envs.guard import Hung, bounded
 from sparring.envs.types import Task
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.schema import Scenario
@@ -22,6 +23,7 @@ from sparring.scenarios.schema import Scenario
 from .curriculum import arms
 
 LIMIT_S = 20.0  # a run does not wait longer for it; the likeliest ways come first
+HANGS_S = 300.0  # an episode that is not over by then waits for something that never comes
 
 Source = Callable[[dict[str, Any], Generator], Task]
 
@@ -42,9 +44,22 @@ def audited(
 
 
 def audit_scenario(scenario: Scenario, environment: Environment, source: Source | None = None) -> AuditReport:
-    """Every cheap way of answering on ``audit.tasks`` tasks, spread over the curriculum's arms."""
+    """Every cheap way of answering on ``audit.tasks`` tasks, spread over the curriculum's arms.
+
+    Raises ``ContractBroken`` when the environment does not come back.
+    """
     draw = _draw(scenario, environment, source)
-    return audit(environment, draw, tasks=scenario.audit.tasks, seed=scenario.seed, limit_s=LIMIT_S)
+    kind = scenario.environment.kind
+    try:
+        return bounded(
+            lambda: audit(environment, draw, tasks=scenario.audit.tasks, seed=scenario.seed, limit_s=LIMIT_S),
+            HANGS_S,
+            f"the audit of environment {kind!r}",
+        )
+    except Hung as error:
+        raise ContractBroken(
+            f"{error}: its reset or step waits for something; sparring check environment:{kind}"
+        ) from None
 
 
 def refusal(scenario: Scenario, environment: Environment, best: Result) -> str:

@@ -192,7 +192,7 @@ def test_an_environment_without_a_verifier_is_not_audited() -> None:
         def step(self, action: str) -> Stepped:
             return "", 0.0, True, False, {"scores": []}
 
-    assert "no score named verifier" in audit(Unscored()).skipped
+    assert "score named verifier" in audit(Unscored()).skipped
 
 
 def test_an_environment_without_tasks_is_not_audited() -> None:

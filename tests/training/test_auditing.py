@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from sparring.envs.types import Score, Task
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.load import loads
 from sparring.scenarios.registry import environments, make
+from sparring.training import auditing
 from sparring.training.auditing import audit_scenario, audited
 
 
@@ -132,3 +134,17 @@ def test_an_environment_without_a_generator_says_why_nothing_was_tried() -> None
 
     scenario, _ = world(TEXT)
     assert "no task generator" in audited(scenario, Bare())["skipped"]
+
+
+def test_an_environment_that_never_comes_back_is_named_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+
+    class Waiting(YesOrNo):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            free.wait(60)
+            return super().step(action)
+
+    monkeypatch.setattr(auditing, "HANGS_S", 0.2)
+    with pytest.raises(ContractBroken, match="did not come back within"):
+        audited(world(TEXT)[0], Waiting())
+    free.set()
