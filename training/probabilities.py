@@ -16,7 +16,7 @@ from sparring.scenarios.errors import ScenarioError
 from .lora import Adapters
 
 if TYPE_CHECKING:
-    from sparring.scenarios.schema import GraphSpec, NodeSpec
+    from sparring.scenarios.schema import GraphSpec
 
 ROWS = 512  # answers scored at once
 
@@ -31,21 +31,25 @@ class Asked:
     adapter: str = ""
 
 
-def seat_node(graph: GraphSpec, seat: str) -> NodeSpec:
-    """The node where ``seat`` speaks.
+def seat_prompt(graph: GraphSpec, seat: str) -> str | None:
+    """The prompt that the nodes of ``seat`` ask for, ``None`` for the role's own.
 
-    Raises ``ScenarioError`` unless there is one alone and it begins a new conversation each time (``fresh``): what is
+    Raises ``ScenarioError`` unless they all ask for the same and begin a new conversation each time (``fresh``): what is
     decided must hang on the observation alone.
     """
-    nodes = [node for node in graph.nodes.values() if node.role == seat]
-    if len(nodes) != 1:
-        raise ScenarioError(f"evaluation: {len(nodes)} nodes speak for the seat {seat!r}; exact measures need one")
-    if not nodes[0].fresh:
+    nodes = {name: node for name, node in graph.nodes.items() if node.role == seat}
+    if len({node.prompt for node in nodes.values()}) != 1:
         raise ScenarioError(
-            f"evaluation: the node of the seat {seat!r} goes on with its conversation, so what it decides hangs on more "
-            "than the position; set fresh: true on it, or measure accuracy instead"
+            f"evaluation: the nodes of the seat {seat!r} ({', '.join(nodes) or 'there are none'}) must have one prompt "
+            "for exact measures"
         )
-    return nodes[0]
+    for name, node in nodes.items():
+        if not node.fresh:
+            raise ScenarioError(
+                f"evaluation: the node {name!r} goes on with a conversation, so what the seat {seat!r} decides hangs on "
+                "more than the position; set fresh: true on it, or measure accuracy instead"
+            )
+    return next(node.prompt for node in nodes.values())
 
 
 def ask(
@@ -67,7 +71,7 @@ def ask(
             raise ScenarioError(
                 f"evaluation: no role is called {position.seat!r}; name the roles after the environment's seats"
             )
-        prompt = role.prompt_at(seat_node(graph, position.seat).prompt)
+        prompt = role.prompt_at(seat_prompt(graph, position.seat))
         text = position.observation
         view = View(said={ENVIRONMENT: text}, last=text, heard=[Heard(ENVIRONMENT, text)], tools=tools)
         opened = renderer.open(role.observe(view, prompt)).token_ids

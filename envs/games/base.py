@@ -23,7 +23,7 @@ BEGINS = ("first", "second", "drawn")
 
 
 class GameOptions(BaseModel):
-    """``style``: observations are ``brief`` (``Kpb:pb``: what the seat knows, a colon, the legal moves) or ``full``, with
+    """``style``: observations are ``brief`` (``3pb:pb``: what the seat knows, a colon, the legal moves) or ``full``, with
     rules and sentences.
 
     ``illegal``: an answer that is no legal move ``forfeit``s the game's greatest loss to the other seat, or counts as

@@ -10,8 +10,8 @@ from sparring.scenarios.registry import environments
 from .base import GameEnvironment
 from .rules import Deal, Returns
 
-CARDS = "JQK"  # from the lowest to the highest
-NAMES = {"J": "jack", "Q": "queen", "K": "king"}
+CARDS = "123"  # jack, queen, king: digits, which order themselves and which small byte-level models tell apart
+NAMES = {"1": "jack", "2": "queen", "3": "king"}
 OVER = ("pp", "pbp", "pbb", "bp", "bb")
 WORDS = {"p": "pass", "b": "bet"}
 

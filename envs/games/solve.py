@@ -13,7 +13,7 @@ from .rules import Rules, State
 
 Strategy = Callable[[State], Sequence[float]]
 Key = tuple[int, str]
-ROUNDS = 400
+ROUNDS = 200
 
 
 @lru_cache(maxsize=8)
