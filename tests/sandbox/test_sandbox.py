@@ -18,6 +18,9 @@ from sparring.envs.code.sandbox import AUTO, MODULES, Limits, Outcome, Sandbox, 
 from sparring.envs.code.worker import Job, Report, Zygote, ZygoteFailed
 from sparring.scenarios.errors import SandboxUnavailable
 
+sys.path.insert(0, str(Path(__file__).parent))
+from soak import descendants  # a sibling of this test, not of the package
+
 ENDINGS = {
     "print(1)": Outcome.OK,
     "import os; os._exit(0)": Outcome.OK,
@@ -63,6 +66,19 @@ def test_one_run_leaves_nothing_for_the_next(sandbox: Sandbox) -> None:
     sandbox.run("import builtins, sys, os\nbuiltins.print = None\nsys.modules['json'] = None\nos.environ['LEFT'] = '1'")
     ran = sandbox.run("import json, os\nprint(json.dumps(1), os.environ.get('LEFT'))")
     assert ran.stdout == "1 None\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user stays what he is")
+def test_programs_of_root_are_run_by_nobody(sandbox: Sandbox) -> None:
+    with sandbox.open("def f(): return 1") as live:
+        assert live.call("f").value == 1
+        users = {line for pid in descendants(sandbox.processes()) for line in _uids(pid)}
+    assert users == {"0", "65534"}  # the keepers, and everything below them
+
+
+def _uids(pid: int) -> set[str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return set(next(line for line in lines if line.startswith("Uid:")).split()[1:])
 
 
 def test_every_module_promised_can_be_imported(sandbox: Sandbox) -> None:

@@ -9,6 +9,7 @@ import platform
 MACHINE = platform.machine()
 _libc = ctypes.CDLL(None, use_errno=True)
 
+NOBODY = 65534
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
@@ -86,8 +87,8 @@ def become_nobody() -> None:
         return
     try:
         os.setgroups([])
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
     except PermissionError:
         return
 

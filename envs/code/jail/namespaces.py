@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from . import kernel
 
@@ -18,8 +19,10 @@ def enter(folders: list[str], hidden: list[str]) -> None:
     ``folders`` stay readable at their own paths, ``hidden`` ones inside them look empty. Raises ``OSError``.
     """
     user, group = os.geteuid(), os.getegid()
+    outside = _mapper() if user == 0 else None
     kernel.unshare(_NEW_ALL)
-    _map_ids(user, group)
+    if outside is None or not outside():
+        _map_ids(user, group)
     kernel.mount("none", "/", None, _REC | _PRIVATE)
     # opened before anything is mounted over them, and after unshare: an older mount space cannot be bound from
     opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in folders}
@@ -35,8 +38,39 @@ def enter(folders: list[str], hidden: list[str]) -> None:
     _read_only("/")
 
 
+def _mapper() -> Callable[[], bool]:
+    """A process left outside that gives us two users, root and nobody, so that the zygote can become the latter.
+
+    With the one user that we may map ourselves, a program of root's would still be root to the kernel.
+    """
+    ready_reader, ready_writer = os.pipe()
+    ours = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(ready_writer)
+            os.read(ready_reader, 1)
+            for name in ("uid_map", "gid_map"):
+                with open(f"/proc/{ours}/{name}", "w") as file:
+                    file.write(f"0 0 1\n{kernel.NOBODY} {kernel.NOBODY} 1\n")
+            os._exit(0)
+        except BaseException:  # a root without the right to: the caller then maps one user
+            os._exit(1)
+    os.close(ready_reader)
+
+    def finish() -> bool:
+        os.close(ready_writer)
+        return os.waitpid(pid, 0)[1] == 0
+
+    return finish
+
+
 def _map_ids(user: int, group: int) -> None:
-    for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {user} 1"), ("gid_map", f"65534 {group} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{kernel.NOBODY} {user} 1"),
+        ("gid_map", f"{kernel.NOBODY} {group} 1"),
+    ):
         try:
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
