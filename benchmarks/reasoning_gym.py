@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ def main() -> None:
     began, rows = time.perf_counter(), []
     for name in names:
         rows.append(play(name, asked.tasks, asked.limit))
+        print(f"{time.perf_counter() - began:6.0f} s", line(rows[-1]), file=sys.stderr, flush=True)
     print("\n".join(summary(rows, time.perf_counter() - began)))
     print(
         "| dataset | levels | oracle | oracle at levels | unsound entries | cheap | invalid | ms an entry | cheap way |"

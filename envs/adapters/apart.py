@@ -45,12 +45,13 @@ class ForeignError(RuntimeError):
 class Apart:
     """The near end. Safe to call from several threads; calls wait for each other."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, locked: bool = True) -> None:
         """``module``: its functions take and give JSON; ``prepare`` imports what they need, before the doors close.
 
-        The process starts with the first call.
+        ``locked``: whether it gives up writing, sockets and programs. The process starts with the first call.
         """
         self._module = module
+        self._locked = locked
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self.lock_in = ""
@@ -85,7 +86,7 @@ class Apart:
         if self._process is None:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-W", "ignore", "-m", __name__, self._module],
+                [sys.executable, "-P", "-W", "ignore", "-m", __name__, self._module, "locked" if self._locked else ""],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -140,9 +141,9 @@ class Apart:
 
 
 @cache
-def apart(module: str) -> Apart:
+def apart(module: str, locked: bool = True) -> Apart:
     """The one process of this Python that serves ``module``; it ends when Python does."""
-    made = Apart(module)
+    made = Apart(module, locked)
     atexit.register(made.close)
     return made
 
@@ -150,7 +151,7 @@ def apart(module: str) -> Apart:
 # -- the far end -------------------------------------------------------------------------------------------------------
 
 
-def serve(module: str) -> None:
+def serve(module: str, locked: bool) -> None:
     """Answer requests on standard input until it closes. The library's prints go nowhere."""
     out = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -158,7 +159,7 @@ def serve(module: str) -> None:
     try:
         functions = importlib.import_module(module)
         functions.prepare()
-        said = {"gave": lock_in()}
+        said = {"gave": lock_in() if locked else "open"}
     except Exception as error:  # told to the near end, which raises it
         _tell(out, {"raised": f"{type(error).__name__}: {error}"})
         return
@@ -219,4 +220,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], sys.argv[2] == "locked")

@@ -73,9 +73,10 @@ class GymnasiumEnvironment(Replayed):
         payload = {"world": self.config.id, "options": options, "seed": seed}
         return Task(_BY, payload, {}, dict(parameters), (self.config.id,), "generator")
 
-    def start(self, seed: int) -> str:
+    def start(self, task: Task) -> str:
         """The first observation, after the instructions."""
         self._rewards, self._used = [], 0
+        seed = int(task.payload["seed"])
         self._globals.seed(self.config.id, seed)
         with self._globals.lend():
             observation, _ = self._opened().reset(seed=seed)

@@ -20,15 +20,15 @@ TRAINING, HELD_OUT = 0, SEEDS  # two halves of the seeds below 2**31, so that no
 class Replayed(Environment):
     """Tasks name the foreign seed, so a moment is its task and the actions since; restoring plays them again.
 
-    A subclass gives ``start(seed) -> str`` and ``play(action) -> (observation, scores, over, truncated)``, and lets no
+    A subclass gives ``start(task) -> str`` and ``play(action) -> (observation, scores, over, truncated)``, and lets no
     chance in but the seed's. Restoring the moment an instance is at costs nothing.
     """
 
     _taken: tuple[str, ...] = ()
     _at: tuple[str, tuple[str, ...]] | None = None
 
-    def start(self, seed: int) -> str:
-        """Begin the foreign episode."""
+    def start(self, task: Task) -> str:
+        """Begin the foreign episode; its seed is ``task.payload["seed"]`` where tasks are ``named``."""
         raise NotImplementedError
 
     def play(self, action: str) -> tuple[str, Any, bool, bool]:
@@ -48,9 +48,9 @@ class Replayed(Environment):
         return self.named(HELD_OUT + int(rng.integers(SEEDS)), parameters)
 
     def begin(self, task: Task) -> str:
-        """The first observation from the task's seed."""
+        """The first observation."""
         self._taken, self._at = (), None
-        observation = self.start(int(task.payload["seed"]))
+        observation = self.start(task)
         self._at = (task.key, ())
         return observation
 

@@ -12,11 +12,10 @@ from sparring.envs.types import Score, Task
 from sparring.scenarios.errors import MissingExtra, ScenarioError
 from sparring.scenarios.registry import environments, nearest
 
-from .apart import Apart, ForeignError, apart
-from .history import Replayed
+from .apart import ForeignError
+from .remote import Remote
 
 _BY = "textarena"
-_FAR = "sparring.envs.adapters.textarena_games"
 _WORDS = "it needs word lists; python -m nltk.downloader words averaged_perceptron_tagger_eng universal_tagset"
 
 
@@ -35,26 +34,24 @@ class TextArenaOptions(BaseModel):
 
 
 @environments("textarena")
-class TextArenaEnvironment(Replayed):
+class TextArenaEnvironment(Remote):
     """A game of TextArena. Seats are ``player_0``, ``player_1``, ...; a game for one player has none.
 
     A seat hears what the library tells that player since its last turn. Moves the library calls invalid are answered
     and counted as it does. At the end each seat's score ``verifier`` is its reward: mostly 1, 0 or -1.
     """
 
+    far = "sparring.envs.adapters.textarena_games"
     Config = TextArenaOptions
     examples = ({"game": "TicTacToe-v0"}, {"game": "TowerOfHanoi-v0", "max_steps": 20})
 
     def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:
         """Raises ``ScenarioError`` for a game there is none of, and for one that cannot be set up as asked."""
-        super().__init__(config)
         if importlib.util.find_spec("textarena") is None:
             raise MissingExtra("environment 'textarena': pip install 'sparring[textarena]'")
-        self._far: Apart = apart(_FAR)
-        self._game: tuple[int, int] | None = None
         self._seat: int | None = None
-        self._players = self.config.players
-        self._open()
+        self._players: int | None = None
+        super().__init__(config)
         if self._players != 1:
             self.seats = tuple(f"player_{seat}" for seat in range(self._players or 0))  # type: ignore[misc]  # the game's
             self.unaudited = "what an action earns depends on the other players"  # type: ignore[misc]  # as above
@@ -64,30 +61,21 @@ class TextArenaEnvironment(Replayed):
         """Whose turn it is; ``None`` in a game for one, and when it is over."""
         return None if self._seat is None or not self.seats else f"player_{self._seat}"
 
-    @property
-    def stamp(self) -> str:
-        """What rows say about this world: the library, and how its process is locked in."""
-        return f"textarena apart={self._far.lock_in}"
-
     def named(self, seed: int, parameters: Mapping[str, Any]) -> Task:
         """The deal of ``seed``."""
         payload = {"game": self.config.game, "players": self._players, "seed": seed}
         return Task(_BY, payload, {}, dict(parameters), (self.config.game,), "generator")
 
-    def start(self, seed: int) -> str:
+    def start(self, task: Task) -> str:
         """What the player who begins reads."""
-        told = self._call("start", seed)
+        told = self.restart()
         self._seat = told["seat"]
         return str(told["said"])
 
     def play(self, action: str) -> tuple[str, Any, bool, bool]:
         """One action of the player whose turn it is."""
         try:
-            if not self._there():  # another game made the process end: play on from where this one stood
-                self.start(self._seed())
-                for taken in self._taken:
-                    self._call("play", taken)
-            told = self._call("play", action)
+            told = self.exchange(action)
         except ForeignError as error:
             self._seat = None
             note = f"the game {error.how}: {error}"[:500]
@@ -101,15 +89,26 @@ class TextArenaEnvironment(Replayed):
             return note, self._all(Score.valued("verifier", 0.0, _BY, note)), True, True
         return str(told["said"]), [], False, False
 
-    def close(self) -> None:
-        """Forget the game."""
-        if self._there() and self._game is not None:
-            self._far.call("close_game", self._game[0])
-        self._game = None
+    def open(self) -> int:
+        """Set the game up and find out how many play."""
+        arguments = self.config.game, self._players or self.config.players, dict(self.config.options)
+        try:
+            made = self.process.call("open_game", *arguments, timeout_s=60.0)
+        except ForeignError as error:
+            known = self.process.call("names")
+            if self.config.game in known:
+                why = _WORDS if "nltk" in str(error) else str(error)[:400]
+                raise ScenarioError(f"environment textarena: {self.config.game} cannot be set up: {why}") from None
+            hint = nearest(self.config.game, known)
+            meant = f"; did you mean {hint!r}?" if hint else ""
+            raise ScenarioError(f"environment textarena: no game {self.config.game!r}{meant}") from None
+        self._players = int(made["players"])
+        return int(made["game"])
 
-    def _seed(self) -> int:
+    def begun(self) -> tuple[Any, ...]:
+        """The seed."""
         assert self.task is not None, "reset first"
-        return int(self.task.payload["seed"])
+        return (int(self.task.payload["seed"]),)
 
     def _over(self, rewards: Mapping[str, float], reason: str) -> tuple[str, Any, bool, bool]:
         if not self.seats:
@@ -122,28 +121,3 @@ class TextArenaEnvironment(Replayed):
     def _all(self, score: Score) -> Any:
         """``score`` for everybody."""
         return {seat: [score] for seat in self.seats} if self.seats else [score]
-
-    def _there(self) -> bool:
-        return self._game is not None and self._game[1] == self._far.life
-
-    def _call(self, function: str, argument: Any) -> Any:
-        if not self._there():
-            self._open()
-        assert self._game is not None, "just opened"
-        return self._far.call(function, self._game[0], argument, timeout_s=self.config.timeout_s)
-
-    def _open(self) -> None:
-        arguments = self.config.game, self._players, dict(self.config.options)
-        try:
-            made = self._far.call("open_game", *arguments, timeout_s=60.0)
-        except ForeignError as error:
-            known = self._far.call("names")
-            if self.config.game in known:
-                why = f"{error}; word lists are installed with: python -m nltk.downloader words"
-                raise ScenarioError(
-                    f"environment textarena: {self.config.game} cannot be set up: {why}"[:500]
-                ) from None
-            hint = nearest(self.config.game, known)
-            meant = f"; did you mean {hint!r}?" if hint else ""
-            raise ScenarioError(f"environment textarena: no game {self.config.game!r}{meant}") from None
-        self._game, self._players = (made["game"], self._far.life), made["players"]

@@ -59,7 +59,7 @@ def open_game(name: str, players: int | None, options: dict[str, Any]) -> dict[s
     raise problem or ValueError(f"{name} takes no number of players up to {_PLAYERS[-1]}")
 
 
-def close_game(number: int) -> None:
+def forget(number: int) -> None:
     """Forget the game."""
     _GAMES.pop(number, None)
 
