@@ -6,14 +6,15 @@ Threads keep a run alive, they do not confine anything: programs that nobody tru
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
-from dataclasses import replace
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from traceback import extract_tb
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sparring.scenarios.errors import ContractBroken
 
@@ -22,7 +23,8 @@ from .types import Score, Validity
 T = TypeVar("T")
 MOST_ABANDONED = 4  # calls that never returned and still hold a thread each
 LONGEST_NOTE = 500  # characters of a cause: a verifier may put a whole page into its error
-_abandoned: list[threading.Thread] = []
+_idle: list[SimpleQueue[_Job]] = []
+_hanging: list[_Job] = []
 _lock = threading.Lock()
 
 
@@ -54,36 +56,80 @@ def judged(
 
 
 def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
-    """``call()`` in a thread of its own; raises what it raises.
+    """``call()`` in a thread beside; raises what it raises, an exit as ``RuntimeError``.
 
-    After ``limit_s`` seconds the thread is left behind and ``Hung`` is raised. ``what`` names the call in
-    messages. A call that holds the interpreter's lock all the time (a regular expression that backtracks without end)
-    stops everything and cannot be left. Raises ``TooManyHang`` while ``MOST_ABANDONED`` calls have not come back.
+    After ``limit_s`` seconds the thread is left behind and ``Hung`` is raised. ``what`` names the call in messages. A
+    call that holds the interpreter's lock all the time (a regular expression that backtracks without end) stops
+    everything and cannot be left. Raises ``TooManyHang`` while ``MOST_ABANDONED`` calls have not come back.
     """
     if not 0 < limit_s <= threading.TIMEOUT_MAX:
         raise ValueError(f"limit_s: {limit_s} is no time to wait; give seconds above 0")
     _refuse_beyond(MOST_ABANDONED, what)
-    told: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            told.put((call(), None))
-        except BaseException as error:  # SystemExit too: a verifier does not end the run
-            told.put((None, error))
-
-    thread = threading.Thread(target=copy_context().run, args=(run,), name=what, daemon=True)
-    thread.start()
+    job = _Job(copy_context(), call, what)
+    _worker().put(job)
     try:
-        value, error = told.get(timeout=limit_s)
+        value, error = job.told.get(timeout=limit_s)
     except Empty:
         with _lock:
-            _abandoned.append(thread)
-        raise Hung(f"{what} did not come back within {limit_s:g} s and was left behind") from None
+            if not job.over:
+                _hanging.append(job)
+                raise Hung(f"{what} did not come back within {limit_s:g} s and was left behind") from None
+        value, error = job.told.get()  # it came back in this very moment
     if error is None:
-        return value  # type: ignore[return-value]  # without an error it is what the call returned
+        return value  # type: ignore[no-any-return]  # what the call returned
     if isinstance(error, Exception):
         raise error
     raise RuntimeError(f"{what} raised {type(error).__name__}: {said(error)}") from error
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A call on its way, and where its value or error is told."""
+
+    context: Context
+    call: Callable[[], Any]
+    what: str
+    told: SimpleQueue[tuple[Any, BaseException | None]] = field(default_factory=SimpleQueue)
+    over: bool = False
+
+
+def _worker() -> SimpleQueue[_Job]:
+    """The jobs of an idle thread. Threads stay: a child process may be bound to the life of the one that began it."""
+    with _lock:
+        if _idle:
+            return _idle.pop()
+    jobs: SimpleQueue[_Job] = SimpleQueue()
+    threading.Thread(target=_serve, args=(jobs,), name="guarded", daemon=True).start()
+    return jobs
+
+
+def _serve(jobs: SimpleQueue[_Job]) -> None:
+    while True:
+        job = jobs.get()
+        outcome: tuple[Any, BaseException | None]
+        try:
+            outcome = job.context.run(job.call), None
+        except BaseException as error:  # SystemExit too: a verifier does not end the run
+            outcome = None, error
+        with _lock:
+            job.over = True
+            if job in _hanging:
+                _hanging.remove(job)
+            _idle.append(jobs)
+        job.told.put(outcome)
+        del job, outcome  # while it waits it keeps nothing alive
+
+
+def _after_fork() -> None:
+    """A child process has none of the threads."""
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+    _hanging.clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Hung(TimeoutError):
@@ -97,13 +143,13 @@ class TooManyHang(ContractBroken):
 def abandoned() -> int:
     """How many calls that were left behind still run."""
     with _lock:
-        _abandoned[:] = [thread for thread in _abandoned if thread.is_alive()]
-        return len(_abandoned)
+        return len(_hanging)
 
 
 def _refuse_beyond(most: int, what: str) -> None:
     if (count := abandoned()) >= most:
-        names = ", ".join(sorted({thread.name for thread in _abandoned}))
+        with _lock:
+            names = ", ".join(sorted({job.what for job in _hanging}))
         raise TooManyHang(
             f"{what} is not called: {count} calls never came back ({names}) and each holds a thread. Give the code "
             "behind them a time limit of its own, then start again"

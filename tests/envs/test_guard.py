@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -147,6 +150,23 @@ def test_a_call_keeps_its_context_and_raises_its_own_error() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         bounded(lambda: 1 / 0, 30, "a division")
     assert "test_guard.py" in cause(raised.value)
+
+
+def test_threads_are_used_again_and_a_forked_process_has_its_own() -> None:
+    idents = {bounded(threading.get_ident, 30, "a look") for _ in range(50)}
+    assert len(idents) == 1 and threading.get_ident() not in idents
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fork beside threads is what is tried
+        child = os.fork()
+    if not child:
+        os._exit(0 if bounded(lambda: 7, 5, "in the child") == 7 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_calls_from_many_threads_do_not_meet() -> None:
+    with ThreadPoolExecutor(16) as crowd:
+        found = list(crowd.map(lambda n: bounded(partial(handed, n), 30, "one of many"), range(500)))
+    assert found == list(range(500)) and abandoned() == 0
 
 
 @pytest.mark.parametrize("limit_s", [0, -1, math.nan, math.inf])
