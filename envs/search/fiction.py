@@ -47,7 +47,7 @@ def _invented(name: str, salt: list[int]) -> str:
     if _NUMBER.fullmatch(name):
         return str(draw % 9000 + 1000)  # four digits: no year, no small constant that fits by chance
     word = ""
-    for _ in range(3):
+    for _ in range(2):
         draw, consonant = divmod(draw, len(_CONSONANTS))
         draw, vowel = divmod(draw, len(_VOWELS))
         word += _CONSONANTS[consonant] + _VOWELS[vowel]

@@ -129,7 +129,7 @@ def _write_vectors(texts: list[str], to: Path, by: Embedder) -> int:
         for part in (texts[at : at + BATCH] for at in range(0, len(texts), BATCH))
     ]
     vectors = np.concatenate(rows)
-    np.save(to, vectors.astype(np.float16))  # half the bytes; a rank rarely changes
+    np.save(to, vectors)  # float32: halves would be widened again for every query
     return int(vectors.shape[1])
 
 
@@ -140,7 +140,7 @@ class Index:
     path: Path
     manifest: Manifest
     ranker: Any
-    vectors: npt.NDArray[np.float16] | None
+    vectors: npt.NDArray[np.float32] | None
     table: npt.NDArray[np.int64]  # per passage: document, start, end
     offsets: npt.NDArray[np.int64]
     places: Mapping[str, int]
@@ -191,7 +191,7 @@ class Index:
                 f"the index {self.path} has vectors of {self.vectors.shape[1]} numbers, {self.manifest.dense} now gives"
                 f" {one.shape[0]}; build the index again with --replace"
             )
-        scores: Scores = self.vectors.astype(np.float32) @ one
+        scores: Scores = self.vectors @ one
         return scores
 
     def _order(self, scores: Scores, n: int) -> npt.NDArray[np.int64]:

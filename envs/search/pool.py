@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ class Pool:
                 self.checked[place] = findable(self.engine, self.questions[place], options)
             if self.checked[place]:
                 salt = int(rng.integers(1 << 31)) if options.fictional else None
-                return task_of(self.questions[place], parameters, salt)
+                return task_of(self.questions[place], parameters, salt, self.engine.index.ranker.vocab_dict)
         half = "evaluation" if self.wanted.held_out else "training"
         raise ScenarioError(
             f"the corpus {self.engine.index.manifest.source} gives no question of kind {self.wanted.kind} with"
@@ -135,12 +135,14 @@ def fiction_of(task: Task) -> Fiction:
     return Fiction(dict(task.secret.get("names", {})))
 
 
-def task_of(question: Question, parameters: Mapping[str, Any], salt: int | None = None) -> Task:
-    """The task. With ``salt``, texts and answers hold names invented for this task alone; ``names`` explains them."""
+def task_of(
+    question: Question, parameters: Mapping[str, Any], salt: int | None = None, known: Collection[str] = ()
+) -> Task:
+    """The task. With ``salt``, texts and answers hold names invented for it alone, none of them a word in ``known``;
+    ``names`` explains them."""
     fiction = Fiction({})
     if salt is not None:
-        taken = set(_WORD.findall(question.text.lower()))
-        fiction = invent(names_of(question.document, question.answers[0]), taken, salt)
+        fiction = invent(names_of(question.document, question.answers[0]), known, salt)
     hidden = [fiction.hide(answer) for answer in question.answers]
     secret = {
         "reference": hidden[0],
@@ -150,5 +152,5 @@ def task_of(question: Question, parameters: Mapping[str, Any], salt: int | None 
         "names": dict(fiction.names),
     }
     payload = {"question": fiction.hide(question.text), **({} if salt is None else {"world": salt})}
-    known = {"kind": question.kind, "hops": question.hops, **parameters}
-    return Task("search", payload, secret, known, ("search", f"{question.kind}-{question.hops}"), "masked")
+    asked = {"kind": question.kind, "hops": question.hops, **parameters}
+    return Task("search", payload, secret, asked, ("search", f"{question.kind}-{question.hops}"), "masked")

@@ -133,7 +133,7 @@ def test_every_way_of_failing_is_told_in_words(server: Server, say: Any, said: s
 
 
 def test_a_server_that_is_not_there_is_no_connection() -> None:
-    options = HttpOptions(url="http://127.0.0.1:9/", retries=1, timeout_s=0.5)
+    options = HttpOptions.model_validate({"url": "http://127.0.0.1:9/", "retries": 1, "timeout_s": 0.5})
     with pytest.raises(EngineDown, match="no connection"):
         HttpEngine(options, lambda seconds: None).search("x", 1)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sparring.envs.search.dense import Spelling, embedders, unit
 from sparring.envs.search.documents import Corpus, Document
-from sparring.envs.search.index import Index, build_index, open_index
+from sparring.envs.search.index import Index, Way, build_index, open_index
 from sparring.scenarios.errors import EngineError, ScenarioError
 
 
@@ -33,8 +33,9 @@ def test_spelling_finds_what_words_miss_and_hybrid_adds_both_up(index: Index) ->
 
 @given(query=st.text(max_size=60), k=st.integers(0, 9))
 def test_any_query_gives_at_most_k_documents_best_first_and_none_twice(index: Index, query: str, k: int) -> None:
-    for way in ("bm25", "dense", "hybrid"):
-        hits = index.search(query, k, way)  # type: ignore[arg-type]  # all three
+    ways: tuple[Way, ...] = ("bm25", "dense", "hybrid")
+    for way in ways:
+        hits = index.search(query, k, way)
         assert len({hit.id for hit in hits}) == len(hits) <= k
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
