@@ -20,7 +20,6 @@ from sparring.scenarios.registry import environments
 
 from .modes import MODES
 from .modes.base import Desk, Refused
-from .modes.expressions import FAMILIES
 from .modes.predict_output import count_lines, verify
 from .options import CodeOptions
 from .programs import DEEPEST
@@ -39,7 +38,7 @@ class CodeEnvironment(Environment):
     """
 
     Config = CodeOptions
-    parameters: ClassVar = {"depth": range(1, DEEPEST + 1), "family": FAMILIES}
+    parameters: ClassVar = {"depth": range(1, DEEPEST + 1)}
     disclosures = ("reference", "trace")
     row_fields: ClassVar = {"program": str}
     examples = tuple({"mode": name} for name in MODES)
