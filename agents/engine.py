@@ -32,6 +32,7 @@ class Request:
     """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` for reports (a role).
 
     ``adapter`` names the LoRA adapter of the policy to speak with, "" its own; engines of other models ignore it.
+    ``episode`` is a number that all requests of one role in one episode share.
     """
 
     prompt_ids: tuple[int, ...]
@@ -39,6 +40,7 @@ class Request:
     seed: int
     tag: str = ""
     adapter: str = ""
+    episode: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,9 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
             prompts.append(prompt_ids)
     shown = await _demonstrations(runtime, role, name, drafts)
     asked = [place for place in range(len(drafts)) if place not in shown]
+    own = runtime.derived(role.name)
     requests = [
-        Request(prompts[place], role.spec.sampling, drafts[place].seed, role.name, role.spec.adapter)
+        Request(prompts[place], role.spec.sampling, drafts[place].seed, role.name, role.spec.adapter, own)
         for place in asked
     ]
     done = shown | dict(zip(asked, await _sampled(runtime, role, requests), strict=True))
