@@ -309,16 +309,21 @@ def _not_finite(reward: float, info: Mapping[str, Any]) -> str:
 
 
 def hides_secrets(look: Look) -> Finding:
-    """What stands in ``Task.secret`` can be read neither in the payload nor in what is said before the end."""
+    """What stands in ``Task.secret`` can be read neither in the payload nor in what is said before the end.
+
+    Where there are seats one of them may be told: a leak is what all of them can read.
+    """
     seen: dict[str, tuple[int, int, str]] = {}
     with look.opened() as environment:
         for task in look.drawn(environment):
             if shown(task) not in environment.junk_answers(task):
                 return Finding("", None, "giving its words back is right here")
-            readable = "\n".join([shown(task), *_told(environment, task, look.seed)])
+            told = _told(environment, task, look.seed)
             for key, secret in task.secret.items():
                 texts = [text for text in secrets(secret) if len(text) >= TELLING]
-                leaked = [text for text in texts if text in readable]
+                leaked = [
+                    text for text in texts if text in shown(task) or (told and all(text in read for read in told))
+                ]
                 found, of, example = seen.get(key, (0, 0, ""))
                 seen[key] = (found + len(leaked), of + len(texts), example or (short(leaked[0]) if leaked else ""))
     leaks = [
@@ -330,17 +335,20 @@ def hides_secrets(look: Look) -> Finding:
     return Finding("", not leaks, "; ".join(leaks) or f"{total} secret texts of {TELLING} characters or more")
 
 
-def _told(environment: Environment, task: Task, seed: int) -> Iterator[str]:
-    """Every observation of an episode of junk but the last; with seats, those of the first: others may know more."""
+def _told(environment: Environment, task: Task, seed: int) -> list[str]:
+    """Every observation but the last of an episode of junk, together for each seat; nothing unless each is told some.
+
+    Where there are seats they say what is best, as far as it is known: junk would end the episode at the first of them.
+    """
     observation, _ = environment.reset(seed=seed, options={"task": task})
-    first = environment.addressee
-    yield str(observation)
-    for action in ACTIONS:
-        seen, over = _step(environment, action)
+    told = {environment.addressee: str(observation)}
+    for junk in ACTIONS:
+        best = environment.oracle() if environment.seats else None
+        seen, over = _step(environment, junk if best is None else best)
         if over:
-            return
-        if environment.addressee == first:
-            yield str(seen[0])
+            break
+        told[environment.addressee] = f"{told.get(environment.addressee, '')}\n{seen[0]}"
+    return list(told.values()) if set(environment.seats) <= set(told) else []
 
 
 def oracle(look: Look) -> Finding:

@@ -52,7 +52,7 @@ def test_every_shipped_environment_keeps_the_contract(name: str, options: Mappin
         environment = environments.get(name)(options)
     except MissingExtra as missing:
         pytest.skip(str(missing))
-    report = check_environment(environment, most=BY_NATURE.get((name, str(options.get("mode", ""))), 0.25))
+    report = check_environment(environment, most=BY_NATURE.get((name, str(options.get("mode", ""))), 0.25), tasks=5)
     assert [finding.name for finding in report.findings] == list(POINTS)
     environment.close()
 
@@ -178,6 +178,36 @@ class LeaksLater(Guess):
         return f"it was {self.reference}", reward, terminated and self.turns > 2, False, info
 
 
+class Passed(Guess):
+    """The first seat is told the word and passes it on; ``loud``: the second is told it too."""
+
+    seats = ("teller", "finder")
+    loud = False
+
+    def begin(self, task: Task) -> str:
+        self.clue = ""
+        return f"pass on: {task.secret['reference']}"
+
+    @property
+    def addressee(self) -> str | None:
+        return "finder" if self.clue else "teller"
+
+    def oracle(self) -> str | None:
+        return self.clue[::-1] if self.clue else self.reference[::-1]
+
+    def step(self, action: str) -> Stepped:
+        if not self.clue and action and self.reference not in action:
+            self.clue = action
+            return f"find: {self.reference if self.loud else action}", 0.0, False, False, {"scores": {}}
+        right = bool(self.clue) and action == self.reference
+        score = Score.valued("verifier", right, by="passed")
+        return "over", float(right), True, False, {"scores": {seat: [score] for seat in self.seats}}
+
+
+class PassedAloud(Passed):
+    loud = True
+
+
 class WrongOracle(Guess):
     def oracle(self) -> str | None:
         return "amberbirch"
@@ -219,6 +249,7 @@ class Silent(Guess):
         (Leaks, "secrets stay hidden", "'reference'"),
         (LeaksInPayload, "secrets stay hidden", "'reference'"),
         (LeaksLater, "secrets stay hidden", "'reference'"),
+        (PassedAloud, "secrets stay hidden", "'reference'"),
         (WrongOracle, "oracle earns the full mark", "'amberbirch' earned 0"),
         (DeadOracle, "oracle earns the full mark", "the oracle is away"),
         (Moody, "verifier says the same twice", "earned"),
@@ -236,6 +267,11 @@ def test_a_sound_environment_is_not() -> None:
     report = check_environment(Guess)
     assert report.audit is not None and report.audit.oracle == 1.0
     assert [finding.name for finding in report.findings if finding.kept is None] == ["snapshot and restore"]
+
+
+def test_a_seat_may_be_told_what_another_has_to_find() -> None:
+    report = check_environment(Passed)
+    assert next(point for point in report.findings if point.name == "secrets stay hidden").kept
 
 
 def test_every_broken_point_is_in_the_one_error() -> None:
