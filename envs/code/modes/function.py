@@ -16,7 +16,7 @@ from ..suites import entry_point_of
 from .base import Refused, Split, without
 from .expressions import DEEPEST, write_telling
 from .graded import ENTRY, Graded, tests_of
-from .proposals import examine, refuse_held_out, test_text
+from .proposals import as_test, examine, refuse_held_out
 
 _TESTS = ("tests", "test", "test_list")
 _REFERENCES = ("reference", "canonical_solution", "code")
@@ -41,7 +41,7 @@ class Function(Graded):
             int(parameters.get("depth", 1)), rng, split, self.options.shown + self.options.hidden
         )
         prompt = f'def {ENTRY}(x):\n    """Take x, {found.words}."""\n'
-        tests = [test_text(ENTRY, (value,), found.at(value)) for value in inputs]
+        tests = [as_test(ENTRY, (value,), found.at(value)) for value in inputs]
         return self._made(prompt, ENTRY, tests, f"return {found.text}", parameters, "generator")
 
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task:
@@ -51,7 +51,7 @@ class Function(Graded):
         found = _DOCUMENTED.fullmatch(seen.source + "\n")
         if found is None:
             raise Refused("no_function", f'it must be one def {ENTRY}(...): with a """docstring""" and a body')
-        tests = [test_text(ENTRY, given, value) for given, value in zip(seen.calls, seen.values, strict=True)]
+        tests = [as_test(ENTRY, given, value) for given, value in zip(seen.calls, seen.values, strict=True)]
         return self.desk.check_free(self._made(found[1], ENTRY, tests, found[2].rstrip(), parameters, "proposal"))
 
     def from_row(self, row: Mapping[str, Any], where: str) -> Task:

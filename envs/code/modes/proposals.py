@@ -114,7 +114,7 @@ def signature_of(source: str, entry: str) -> str | None:
     return f"{entry}({', '.join(name[0] for name in names if name)})"
 
 
-def test_text(entry: str, arguments: Sequence[Any], value: Any) -> str:
+def as_test(entry: str, arguments: Sequence[Any], value: Any) -> str:
     """A test as it is stored: ``f(2) == 5``."""
     return f"{entry}({', '.join(map(repr, arguments))}) == {value!r}"
 

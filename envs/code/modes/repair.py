@@ -15,7 +15,7 @@ from .base import Refused, Split, without
 from .expressions import DEEPEST, INPUTS, Expression, write_telling
 from .graded import ENTRY, Graded, as_function, tests_of
 from .predict_output import program_of
-from .proposals import examine, refuse_held_out, returned, signature_of, test_text
+from .proposals import as_test, examine, refuse_held_out, returned, signature_of
 
 _SLIPS = {"+": "-", "-": "+", "*": "+", "<": "<=", ">": ">=", "<=": "<", ">=": ">", "min": "max", "max": "min"}
 _TOKEN = re.compile(r"<=|>=|(?<![*/<>=!])[-+*<>](?![*/=<>])|\bmin\b|\bmax\b|(?<![\w.])\d{1,4}(?![\w.])")
@@ -42,8 +42,8 @@ class Repair(Graded):
             broken = right.mutant(rng)
             shows = [value for value in INPUTS if value not in kept and right.at(value) != broken.at(value)]
         shown = shows[int(rng.integers(len(shows)))]
-        tests = [test_text(ENTRY, (value,), right.at(value)) for value in kept]
-        failing, given = test_text(ENTRY, (shown,), right.at(shown)), repr(broken.at(shown))
+        tests = [as_test(ENTRY, (value,), right.at(value)) for value in kept]
+        failing, given = as_test(ENTRY, (shown,), right.at(shown)), repr(broken.at(shown))
         return self._made(_define(broken), failing, given, ENTRY, tests, _define(right), parameters, "generator")
 
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task:
@@ -52,8 +52,8 @@ class Repair(Graded):
         refuse_held_out(self.desk, seen)
         broken, differs, given = self._slipped(seen.source, seen.calls, seen.values, rng)
         pairs = list(zip(seen.calls, seen.values, strict=True))
-        failing = test_text(ENTRY, *pairs[differs])
-        tests = [test_text(ENTRY, *pair) for index, pair in enumerate(pairs) if index != differs]
+        failing = as_test(ENTRY, *pairs[differs])
+        tests = [as_test(ENTRY, *pair) for index, pair in enumerate(pairs) if index != differs]
         return self.desk.check_free(
             self._made(broken, failing, repr(given), ENTRY, tests, seen.source, parameters, "proposal")
         )

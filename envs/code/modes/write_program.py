@@ -14,7 +14,7 @@ from ..suites import Case, UnreadableTest, read_tests
 from .base import Split, without
 from .expressions import DEEPEST, FAMILIES, INPUTS, write_linear, write_telling
 from .graded import ENTRY, Graded, as_function, tests_of
-from .proposals import examine, refuse_held_out, test_text
+from .proposals import as_test, examine, refuse_held_out
 
 
 class WriteProgram(Graded):
@@ -41,7 +41,7 @@ class WriteProgram(Graded):
         others = [value for value in INPUTS if value not in shown]
         kept = sorted(int(value) for value in rng.choice(others, size=self.options.hidden, replace=False))
         examples = [((value,), found.at(value)) for value in shown]
-        tests = [test_text(ENTRY, (value,), found.at(value)) for value in kept]
+        tests = [as_test(ENTRY, (value,), found.at(value)) for value in kept]
         return self._made(examples, tests, found.text, f"{ENTRY}(x)", parameters, "generator")
 
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task:
@@ -51,7 +51,7 @@ class WriteProgram(Graded):
         refuse_held_out(self.desk, seen)
         pairs = list(zip(seen.calls, seen.values, strict=True))
         shown, kept = pairs[: self.options.shown], pairs[self.options.shown :]
-        tests = [test_text(ENTRY, arguments, value) for arguments, value in kept]
+        tests = [as_test(ENTRY, arguments, value) for arguments, value in kept]
         task = self._made(shown, tests, seen.source, seen.signature, parameters, "proposal")
         return self.desk.check_free(task)
 
