@@ -15,7 +15,11 @@ SCENE = {
     "program": "print(1)",
     "depth": 2,
     "parameters": {"depth": 2},
-    "said": {"critic": "hm", "solver": "<answer>1</answer>"},
+    "said": {name: "<answer>1</answer>" for name in ("critic", "solver", "advisor", "tutor", "environment")},
+    "examples": [{"input": "1", "output": "2"}],
+    "tools": ("search(query: string): Find documents.",),
+    "criteria": ["1 says a"],
+    "heard": (),
     "trace": ["a=1", "b=2"],
     "reference": "1",
     "rubric": ("1. says a",),
@@ -24,8 +28,10 @@ SCENE = {
 
 @pytest.mark.parametrize("name", names())
 def test_every_prompt_we_ship_renders(name: str) -> None:
-    text = load_prompt(name).render(SCENE)
-    assert text and not text.endswith("\n") and "{" not in text.replace("{{", "")
+    prompt = load_prompt(name)
+    words = {variable: "a word\nor two" for variable in prompt.variables}  # whatever a task may hold
+    text = prompt.render(words | SCENE)
+    assert text and not text.endswith("\n") and "{{" not in text and "{%" not in text
 
 
 @pytest.mark.parametrize(
