@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sparring.scenarios.errors import EngineError
-from sparring.scenarios.registry import Registry
+from sparring.scenarios.registry import PARTS, Registry
 
 from .words import words
 
 Vectors = npt.NDArray[np.float32]
 
-embedders: Registry[Any] = Registry("embedder")
+embedders: Registry[Any] = PARTS.setdefault("embedder", Registry("embedder"))
 
 
 class Embedder(Protocol):
