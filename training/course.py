@@ -68,7 +68,7 @@ class Course:
     """A run with its policy. ``last_step`` is the newest whole step, -1 before the first.
 
     ``figures`` are the last step's, ``controls`` the memory of schedules. ``spent_s`` and ``spent_tokens`` are what the
-    run has used of its budget, before a resume included.
+    run has used of its budget, before a resume included. ``lasting`` say which steps' policies are needed after a step.
     """
 
     scenario: Scenario
@@ -83,6 +83,7 @@ class Course:
     controls: dict[str, Any] = field(default_factory=dict)
     spent_s: float = 0.0
     spent_tokens: int = 0
+    lasting: Sequence[Callable[[int], Sequence[int]]] = ()
     _sweeper: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "old-checkpoints"), repr=False)
 
     def follow(self, step: int) -> Scenario:
@@ -117,8 +118,7 @@ class Course:
     def save(self, record: StepRecord, clock: float) -> None:
         """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
         step, settings = record.step, self.scenario.training
-        renewed = step > 0 and step == self._reference_step(step)
-        due = step % settings.checkpoint.every == 0 or step == settings.steps or renewed
+        due = step % settings.checkpoint.every == 0 or step == settings.steps or step in self._needed(step)
         sha = self.learner.weights_sha()
         self.figures = {name: value for name, value in record.metrics.items() if not name.endswith("seconds")}
         whole = replace(
@@ -164,9 +164,10 @@ class Course:
         """Write the checkpoint of ``step``, whole or absent; ``sha`` is what its weights hash to."""
         state = {"step": step, "optimizer_steps": self.learner.steps}
         learner, tokenizer = self.learner, self.policy.tokenizer
-        return checkpoint.write(self._folder(step), learner.whole, tokenizer, learner.optimizer, state, sha)
+        return checkpoint.write(self.folder_at(step), learner.whole, tokenizer, learner.optimizer, state, sha)
 
-    def _folder(self, step: int) -> Path:
+    def folder_at(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` lies."""
         return self.folder / f"step-{step:06d}"
 
     def _reference_step(self, step: int) -> int:
@@ -174,21 +175,25 @@ class Course:
         every = self.scenario.training.reference.every
         return step - step % every if every else 0
 
+    def _needed(self, step: int) -> set[int]:
+        """Steps whose checkpoints are read again after ``step``: the reference's, and those of policies that play."""
+        steps = {one for lasting in self.lasting for one in lasting(step)} | {self._reference_step(step)}
+        return steps - {0}
+
     def _renew_reference(self) -> None:
         """Give the reference the policy it was at the point where the run goes on, from that step's checkpoint."""
         step = self._reference_step(self.last_step)
         if step and self.learner.reference is not None:
             self.learner.ranks.load_reference(
-                self.learner, lambda model: checkpoint.read_weights(self._folder(step), model)
+                self.learner, lambda model: checkpoint.read_weights(self.folder_at(step), model)
             )
 
     def prune_checkpoints(self, newest: int) -> None:
-        """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``, and the reference's."""
+        """Keep the newest ``training.checkpoint.keep`` checkpoints up to step ``newest``, and those that are needed."""
         written = sorted(str(folder) for folder in self.folder.glob("step-??????"))
-        whole = [path for path in written if path <= str(self._folder(newest))]
+        whole = [path for path in written if path <= str(self.folder_at(newest))]
         kept = set(whole[-self.scenario.training.checkpoint.keep :])
-        if step := self._reference_step(newest):
-            kept.add(str(self._folder(step)))
+        kept |= {str(self.folder_at(step)) for step in self._needed(newest)}
         checkpoint.prune(self.folder, kept, self._sweeper)
 
     def close(self) -> None:

@@ -154,6 +154,7 @@ class _Parts:
         self.policy: Policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))
         self.plan = Plan.of(scenario, self.policy.renderer)
         self.learner = learner_for(self.policy, self.plan)
+        self.readers: list[Any] = []  # engines that read the run's own checkpoints
 
     def session(self, store: Store, run: str) -> Session:
         scenario = self.scenario
@@ -175,11 +176,15 @@ class _Parts:
             graph = evaluation_graph(self.spec, scenario.evaluation.metrics)
             evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed, self._exact())
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.world.source)
-        return Session(
+        session = Session(
             scenario=scenario, store=store, run=run, policy=self.policy, learner=self.learner, plan=self.plan,
             folder=folder_of(store, run), engine=engine, curriculum=self.curriculum, rollout=rollout,
             evaluation=evaluation, gate=gate, novelty=novelty, world=self.world,
+            lasting=[reader.versions for reader in self.readers],
         )  # fmt: skip
+        for reader in self.readers:
+            reader.folder = session.folder_at
+        return session
 
     def _engines(self, gate: Gate) -> tuple[Any, dict[str, Any]]:
         """The policy's engine, and the engines by role name (``policy`` serves every role without its own)."""
@@ -193,7 +198,9 @@ class _Parts:
                     f"role {name!r} has an engine of its own and is trainable; only the shared policy is trained. "
                     f"Set roles.{name}.trainable=false or remove its engine"
                 )
-            served[name] = gate.engine(_engine(spec.engine, self.policy))
+            own = _engine(spec.engine, self.policy, policy)
+            self.readers += [own] if hasattr(own, "versions") else []
+            served[name] = gate.engine(own)
         return policy, served
 
     def _exact(self) -> Callable[[float], Measured] | None:
@@ -223,7 +230,10 @@ class _Parts:
         ]
 
 
-def _engine(ref: Ref, policy: Policy) -> Any:
+def _engine(ref: Ref, policy: Policy, present: Any = None) -> Any:
+    """``present`` is the engine that serves the policy, for those that speak beside it."""
     part = engines.get(ref.kind)
     config = part.Config.model_validate(ref.options)
+    if present is not None and hasattr(part, "beside"):
+        return part.beside(config, policy, present)
     return part.serve(config, policy) if hasattr(part, "serve") else part(config)
