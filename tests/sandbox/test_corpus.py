@@ -37,7 +37,7 @@ def test_no_attack_works_on_the_tier_that_is_chosen_here() -> None:
     _assert_safe({"tier": "auto"})
 
 
-@pytest.mark.slow  # some ten seconds each
+@pytest.mark.slow  # several seconds each
 @pytest.mark.parametrize("ordinary", [False, True], ids=["me", "ordinary"])
 @pytest.mark.parametrize("tier", AUTO)
 def test_no_attack_works_on_any_tier(tier: str, ordinary: bool) -> None:
@@ -46,7 +46,7 @@ def test_no_attack_works_on_any_tier(tier: str, ordinary: bool) -> None:
     _assert_safe({"tier": tier}, ordinary)
 
 
-@pytest.mark.slow  # some ten seconds each
+@pytest.mark.slow  # several seconds each
 @pytest.mark.parametrize("tier", AUTO)
 def test_no_attack_works_in_a_live_child(tier: str) -> None:
     _assert_safe({"tier": tier, "live": True})
