@@ -13,11 +13,11 @@ from typing import Any
 
 from numpy.random import Generator
 
-from sparring.envs.audit import AuditReport, Draw, Result, audit
+from sparring.envs.audit import AuditReport, Result, audit
 from sparring.envs.base import Environment
 from sparring.envs.guard import Hung, bounded
 from sparring.envs.types import Task
-from sparring.scenarios.errors import ContractBroken
+from sparring.scenarios.errors import ContractBroken, ScenarioError
 from sparring.scenarios.schema import Scenario
 
 from .curriculum import arms
@@ -46,20 +46,38 @@ def audited(
 def audit_scenario(scenario: Scenario, environment: Environment, source: Source | None = None) -> AuditReport:
     """Every cheap way of answering on ``audit.tasks`` tasks, spread over the curriculum's arms.
 
-    Raises ``ContractBroken`` when the environment does not come back.
+    Raises ``ContractBroken`` when the environment does not come back, ``ScenarioError`` when ``source`` has no task.
     """
-    draw = _draw(scenario, environment, source)
+    draw = _Draw(scenario, source or environment.sample)
     kind = scenario.environment.kind
     try:
-        return bounded(
+        report = bounded(
             lambda: audit(environment, draw, tasks=scenario.audit.tasks, seed=scenario.seed, limit_s=LIMIT_S),
             HANGS_S,
             f"the audit of environment {kind!r}",
         )
     except Hung as error:
-        raise ContractBroken(
-            f"{error}: its reset or step waits for something; sparring check environment:{kind}"
-        ) from None
+        way = f"sparring check environment:{kind}"
+        raise ContractBroken(f"{error}: its reset or step waits for something; {way} says at which point") from None
+    if source is not None and draw.failure is not None and not draw.given:
+        raise ScenarioError(no_task(scenario, environment, draw.failure)) from draw.failure
+    return report
+
+
+def no_task(scenario: Scenario, environment: Environment, failure: Exception) -> str:
+    """What the source said, and which parameters the curriculum leaves out."""
+    cell = dict(_arms(scenario)[0])
+    left = [name for name in environment.parameters if name not in cell]
+    values = ", ".join(f"{name}: [{json.dumps(environment.parameters[name][0], default=str)}]" for name in left)
+    hint = (
+        f"; the curriculum gives it no {', '.join(left)}: curriculum: {{kind: random, arms: {{{values}}}}}"
+        if left
+        else ""
+    )
+    said = f"{type(failure).__name__}: {failure}"
+    return (
+        f"environment {scenario.environment.kind!r}: no task can be drawn with {cell or 'no parameters'}: {said}{hint}"
+    )
 
 
 def refusal(scenario: Scenario, environment: Environment, best: Result) -> str:
@@ -77,11 +95,23 @@ def refusal(scenario: Scenario, environment: Environment, best: Result) -> str:
     )
 
 
-def _draw(scenario: Scenario, environment: Environment, source: Source | None) -> Draw:
-    cells: list[Mapping[str, Any]] = list(arms(scenario.curriculum.options.get("arms", {})).values())
+def _arms(scenario: Scenario) -> list[Mapping[str, Any]]:
+    return list(arms(scenario.curriculum.options.get("arms", {})).values())
 
-    def draw(rng: Generator, index: int) -> Task:
-        parameters = dict(cells[index % len(cells)])
-        return environment.sample(parameters, rng) if source is None else source(parameters, rng)
 
-    return draw
+class _Draw:
+    """Tasks for the audit, an arm after the other; ``given`` of them, ``failure`` is the last error."""
+
+    def __init__(self, scenario: Scenario, source: Source) -> None:
+        self.cells, self.source = _arms(scenario), source
+        self.given = 0
+        self.failure: Exception | None = None
+
+    def __call__(self, rng: Generator, index: int) -> Task:
+        try:
+            task = self.source(dict(self.cells[index % len(self.cells)]), rng)
+        except Exception as error:  # kept for the message; the audit goes on to the next arm
+            self.failure = error
+            raise
+        self.given += 1
+        return task

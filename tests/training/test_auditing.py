@@ -13,7 +13,7 @@ import pytest
 from sparring.envs.base import Environment
 from sparring.envs.sources import JsonlSource
 from sparring.envs.types import Score, Task
-from sparring.scenarios.errors import ContractBroken
+from sparring.scenarios.errors import ContractBroken, ScenarioError
 from sparring.scenarios.load import loads
 from sparring.scenarios.registry import environments, make
 from sparring.training import auditing
@@ -148,3 +148,9 @@ def test_an_environment_that_never_comes_back_is_named_instead_of_waited_for(mon
     with pytest.raises(ContractBroken, match="did not come back within"):
         audited(world(TEXT)[0], Waiting())
     free.set()
+
+
+def test_a_source_without_a_task_is_named_with_the_parameters_the_curriculum_leaves_out() -> None:
+    scenario, environment = world(TEXT, "curriculum={kind: random}")
+    with pytest.raises(ScenarioError, match=r"no task can be drawn with no parameters: KeyError.*arms: {level: \[1\]}"):
+        audited(scenario, environment, environment.sample)

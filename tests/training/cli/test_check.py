@@ -121,3 +121,34 @@ def test_a_mistake_is_one_message_that_names_the_way_on(
     (tmp_path / "broken.py").write_text("class One(:\n")
     done = told(*words)
     assert done.exit_code == 2 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+FOOLED = """
+name: fooled
+load: [fooled.py]
+environment: fooled-by-length
+policy: {model: ./model}
+roles: {solver: {kind: plain, prompt: say.md, reward: [verifier], sampling: {max_tokens: 4}}}
+graph: solve
+curriculum: {kind: random, arms: {digits: [3]}}
+rollout: {episodes: 2, picks: 1}
+training: {steps: 1}
+evaluation: {every: 0}
+"""
+
+
+def test_a_run_whose_verifier_is_fooled_is_refused_and_leaves_nothing_unless_trusted(
+    told: Told, tmp_path: Path, tiny_model: Path
+) -> None:
+    register = "\nfrom sparring.scenarios.registry import environments\nenvironments('fooled-by-length')(Weak)\n"
+    (tmp_path / "fooled.py").write_text(WEAK + register)
+    (tmp_path / "fooled.yaml").write_text(FOOLED)
+    (tmp_path / "say.md").write_text("{{ number }}\n")
+    (tmp_path / "model").symlink_to(tiny_model)
+    done = told("run", "fooled.yaml")
+    assert done.exit_code == 1 and "earns 1.000" in done.stderr and "--trust-verifier" in done.stderr
+    assert json.loads(told("runs", "--json").stdout) == [] and not (tmp_path / "checkpoints").exists()
+    for way in (("--trust-verifier",), ("-s", "audit.most=1")):
+        assert told("run", "fooled.yaml", *way).exit_code == 0
+    asked = json.loads(told("sql", "SELECT json_extract(info, '$.audit.trusted') AS t FROM runs", "--json").stdout)
+    assert [row["t"] for row in asked] == [1, 0]
