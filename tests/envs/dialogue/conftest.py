@@ -1,4 +1,4 @@
-"""Conversations played through a role graph by players with scripted words, and by the oracle against the environment."""
+"""Conversations played through a role graph by players with scripted words, or turn by turn in the environment."""
 
 from __future__ import annotations
 

@@ -111,5 +111,5 @@ def test_a_row_that_is_no_task_is_refused_with_file_and_line(change: dict[str, A
 
 
 def test_a_parameter_of_another_mode_is_refused() -> None:
-    with pytest.raises(ScenarioError, match="mode ask: .*'items'"):
+    with pytest.raises(ScenarioError, match=r"mode ask: .*'items'"):
         DialogueEnvironment().sample({"items": 2}, np.random.default_rng(0))
