@@ -38,12 +38,19 @@ class Result:
 
 
 def play(folder: Path, way: str, seed: int) -> Path:
-    """The run's database; made now unless it is there."""
+    """The run's database; made now unless it is there, gone on with where it was left."""
     path = folder / f"{way.replace(' ', '-')}-{seed}.db"
-    if not path.exists():
-        options = [word for value in (*WAYS[way], f"seed={seed}") for word in ("-s", value)]
-        subprocess.run([sys.executable, "-m", "sparring", "run", SCENARIO, *options, "--db", str(path)], check=True)
+    options = [word for value in (*WAYS[way], f"seed={seed}") for word in ("-s", value)]
+    command = ["resume", "r1"] if path.exists() else ["run", SCENARIO, *options]
+    if not path.exists() or not finished(path):
+        subprocess.run([sys.executable, "-m", "sparring", *command, "--db", str(path)], check=True)
     return path
+
+
+def finished(path: Path) -> bool:
+    """Whether the run in this database came to its end."""
+    with sqlite3.connect(path) as database:
+        return bool(database.execute("select status = 'finished' from runs").fetchone()[0])
 
 
 def read(path: Path, way: str, seed: int) -> Result:

@@ -6,16 +6,18 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from sparring.envs.search.dense import embedder
 from sparring.envs.search.engines import EngineDown, HttpEngine, HttpOptions
 from sparring.envs.search.env import SearchEnvironment
 from sparring.envs.types import Task, Validity
+from sparring.scenarios.errors import EngineError
 
 FOUND = {"results": [{"id": "a", "title": "A", "text": "the answer is 42"}, {"url": "b", "text": "nothing"}]}
 
@@ -175,3 +177,41 @@ def test_masked_questions_need_an_index_and_say_so(server: Server) -> None:
     with pytest.raises(ValueError, match="name a file of questions"):
         environment.reset(seed=0)
     assert isinstance(world(server).task, Task)
+
+
+def test_an_embeddings_server_gives_rows_in_the_order_of_the_texts() -> None:
+    with embeddings(
+        lambda texts: [{"index": at, "embedding": [len(text), 1]} for at, text in enumerate(texts)][::-1]
+    ) as url:
+        found = embedder(f"{url}#small").embed(["a", "bbb"])
+    assert found.tolist() == [[1, 1], [3, 1]]
+
+
+@pytest.mark.parametrize("rows", [None, [{"index": 0}], "text"])
+def test_an_embeddings_server_that_gives_none_is_named(rows: Any) -> None:
+    with embeddings(lambda texts: rows) as url, pytest.raises(EngineError, match="model 'small'"):
+        embedder(f"{url}#small").embed(["a"])
+
+
+def test_an_embeddings_server_needs_a_model() -> None:
+    with pytest.raises(EngineError, match="#MODEL"):
+        embedder("http://127.0.0.1:9/v1")
+
+
+@contextmanager
+def embeddings(rows: Callable[[list[str]], Any]) -> Iterator[str]:
+    """A server that answers ``POST /v1/embeddings`` with ``rows(texts)`` as its data."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert asked["model"] == "small" and self.path == "/v1/embeddings"
+            reply(self, json.dumps({"data": rows(asked["input"])}).encode())
+
+        def log_message(self, *words: Any) -> None: ...
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/v1"
+    http.shutdown()
+    http.server_close()
