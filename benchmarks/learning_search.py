@@ -50,7 +50,7 @@ def play(folder: Path, way: str, seed: int) -> Path:
 def finished(path: Path) -> bool:
     """Whether the run in this database came to its end."""
     with sqlite3.connect(path) as database:
-        return bool(database.execute("select status = 'finished' from runs").fetchone()[0])
+        return bool(database.execute("select status = 'done' from runs").fetchone()[0])
 
 
 def read(path: Path, way: str, seed: int) -> Result:
