@@ -22,9 +22,11 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from sparring.scenarios.errors import SparringError
+
 from .globals import Globals
 
-_START_S = 60.0  # importing a library on a loaded machine
+_START_S = 240.0  # importing a library on a loaded machine; 2 s is usual
 _LONGEST = 1 << 24  # bytes of one answer
 _MEMORY = 4 << 30
 _PASSED = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
@@ -34,7 +36,7 @@ _DATA = ("~/nltk_data", "/usr/share/nltk_data", "/usr/local/share/nltk_data")  #
 _SETTINGS = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 
 
-class ForeignError(RuntimeError):
+class ForeignError(SparringError, RuntimeError):
     """``how`` the call failed: the function raised, hung past its time (and was killed), or its process died."""
 
     def __init__(self, how: Literal["raised", "hung", "died"], text: str) -> None:
