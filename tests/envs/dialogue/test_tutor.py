@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparring.envs.dialogue.env import DialogueEnvironment
-from sparring.envs.dialogue.tutor import gain, marked
+from sparring.envs.dialogue.tutor import TutorTalk, gain, marked
 from sparring.envs.types import Task
 
 RULES = {"zib": "add 3", "kol": "times 4", "mer": "add 7"}
@@ -107,7 +107,7 @@ def test_every_generated_student_has_something_to_learn(seed: int, topics: int, 
     environment = DialogueEnvironment({"mode": "tutor"})
     task = environment.sample({"topics": topics, "mistakes": mistakes}, np.random.default_rng(seed))
     environment.reset(options={"task": task})
-    assert environment.talk is not None and environment.talk.before < 1.0
+    assert isinstance(environment.talk, TutorTalk) and environment.talk.before < 1.0
     assert len(task.secret["mistaken"]) == min(topics, mistakes)
 
 
