@@ -34,8 +34,8 @@ class Asked:
 def seat_prompt(graph: GraphSpec, seat: str) -> str | None:
     """The prompt that the nodes of ``seat`` ask for, ``None`` for the role's own.
 
-    Raises ``ScenarioError`` unless they all ask for the same and begin a new conversation each time (``fresh``): what is
-    decided must hang on the observation alone.
+    Raises ``ScenarioError`` unless they all ask for the same and begin a new conversation each time (``fresh``): what
+    is decided must hang on the observation alone.
     """
     nodes = {name: node for name, node in graph.nodes.items() if node.role == seat}
     if len({node.prompt for node in nodes.values()}) != 1:
@@ -46,8 +46,8 @@ def seat_prompt(graph: GraphSpec, seat: str) -> str | None:
     for name, node in nodes.items():
         if not node.fresh:
             raise ScenarioError(
-                f"evaluation: the node {name!r} goes on with a conversation, so what the seat {seat!r} decides hangs on "
-                "more than the position; set fresh: true on it, or measure accuracy instead"
+                f"evaluation: the node {name!r} goes on with a conversation, so what the seat {seat!r} decides hangs "
+                "on more than the position; set fresh: true on it, or measure accuracy instead"
             )
     return next(node.prompt for node in nodes.values())
 

@@ -23,7 +23,7 @@ BEGINS = ("first", "second", "drawn")
 
 
 class GameOptions(BaseModel):
-    """``style``: observations are ``brief`` (``3pb:pb``: what the seat knows, a colon, the legal moves) or ``full``, with
+    """``style``: observations are ``brief`` (``3pb:pb``: what the seat knows, a colon, the legal moves) or ``full``:
     rules and sentences.
 
     ``illegal``: an answer that is no legal move ``forfeit``s the game's greatest loss to the other seat, or counts as
@@ -41,9 +41,9 @@ class GameEnvironment(Environment):
     """A game for two seats. A seat's answer, without outer white space, must be one of the legal moves it was told.
 
     At the end each seat's newest turn gets ``verifier``, what it won in the game's units: they add up to 0. The
-    parameter ``begins`` says which seat moves first; hidden cards stand in ``Task.secret`` alone. Exploitability is that
-    of the seats' probabilities over legal moves when ``first`` begins, (b0 + b1) / 2 with b what a best answer wins
-    (NashConv / 2); ``illegal`` is the mean probability of every other text.
+    parameter ``begins`` says which seat moves first; hidden cards stand in ``Task.secret`` alone. Exploitability is
+    that of the seats' probabilities over legal moves when ``first`` begins, (b0 + b1) / 2 with b what a best answer
+    wins (NashConv / 2); ``illegal`` is the mean probability of every other text.
     """
 
     rules: ClassVar[Rules]
@@ -88,7 +88,7 @@ class GameEnvironment(Environment):
         if move not in legal:
             if self.config.illegal == "forfeit":
                 return self._forfeit(seat, legal)
-            scores[seat] = [Score.valued("legal", 0.0, by=self.rules.name, note=f"no legal move; {legal[0]} was played")]
+            scores[seat] = [Score.valued("legal", 0.0, self.rules.name, f"no legal move; {legal[0]} was played")]
             move = legal[0]
         self.now = self.now.after(move)
         if self.now.player is not None:

@@ -52,7 +52,9 @@ def value(rules: Rules, policy: Policy) -> float:
             return state.returns()[0]
         if state not in known:
             known[state] = fsum(
-                chance * of(state.after(move)) for move, chance in zip(state.legal(), policy(state), strict=True) if chance
+                chance * of(state.after(move))
+                for move, chance in zip(state.legal(), policy(state), strict=True)
+                if chance
             )
         return known[state]
 

@@ -14,19 +14,18 @@ from .base import GameEnvironment
 from .rules import Deal, Returns
 
 LEAST = 4  # shorter words do not end the game
-WORDS = tuple(
-    """
-    able acid acorn actor adapt adder admit adopt afar after agent aide alarm alien alone amber anchor angel ant apart
-    apple apron arena arise armor arrow atlas attic
-    bacon badge bamboo banana barn basin beacon beard beast bell bench berry bird blade blast blind bloom board boat
-    bold bone border bottle bread breeze bridge bright bronze
-    cabin cable camel camera candle canoe carbon carpet castle cellar chair chalk charm cheese cherry chest child
-    circle clean clear cliff cloud coal coast cold comet copper coral corner cotton crane cream crow
-    dance danger dart dawn deal decide deep deer desert detail diet dinner dish distant dome door dragon dream dress
-    eager eagle early earth ease east echo edge eight elbow elder elm ember emit empire enamel end enter
-    fable face falcon farm feather fern field film fire flame float floor flower foam forest found frost
-    """.split()
-)
+TEXT = """
+able acid acorn actor adapt adder admit adopt afar after agent aide alarm alien alone amber anchor angel
+apart apple apron arena arise armor arrow atlas attic bacon badge bamboo banana barn basin beacon beard
+beast bell bench berry bird blade blast blind bloom board boat bold bone border bottle bread breeze bridge
+bright bronze cabin cable camel camera candle canoe carbon carpet castle cellar chair chalk charm cheese
+cherry chest child circle clean clear cliff cloud coal coast cold comet copper coral corner cotton crane
+cream crow dance danger dart dawn deal decide deep deer desert detail diet dinner dish distant dome door
+dragon dream dress eager eagle early earth ease east echo edge eight elbow elder ember emit empire
+enamel end enter fable face falcon farm feather fern field film fire flame float floor flower foam forest
+found frost
+"""
+WORDS = frozenset(TEXT.split())
 
 
 @cache

@@ -62,8 +62,8 @@ class Kuhn:
     name = "kuhn"
     most = 2.0
     summary = (
-        "Kuhn poker. The cards are jack, queen and king, in rising order; each of two players holds one and has paid 1. "
-        "b bets 1 more, or matches a bet; p passes, and facing a bet gives up. Without a fold the higher card wins."
+        "Kuhn poker. The cards are jack, queen and king, in rising order; each of two players holds one and has paid "
+        "1. b bets 1 more, or matches a bet; p passes, and facing a bet gives up. Without a fold the higher card wins."
     )
 
     def deals(self) -> list[Deal]:

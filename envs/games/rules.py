@@ -5,7 +5,7 @@ Chance moves happen once, before play: a deal decides every hidden card there wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple, Protocol
 
 Returns = tuple[float, float]
@@ -44,7 +44,7 @@ class Deal(NamedTuple):
     start: State
 
 
-class Rules(Protocol):
+class Rules(Hashable, Protocol):
     """A game. ``most`` is the most a player can lose."""
 
     name: str

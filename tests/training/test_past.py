@@ -1,4 +1,4 @@
-"""Opponents from the run's own past: which versions play, that their checkpoints stay, and that a resume is the same."""
+"""Opponents from the run's own past: which versions play, that their checkpoints stay, that a resume is the same."""
 
 from __future__ import annotations
 
@@ -23,8 +23,19 @@ policy: {{model: {folder}, dtype: float32}}
 engine: {{kind: transformers, slots: 8}}
 environment: kuhn
 roles:
-  first: {{kind: plain, prompt: game/brief, reward: [verifier], compare: baseline, discount: 1.0, sampling: &short {{max_tokens: 2}}}}
-  second: {{kind: plain, prompt: game/brief, trainable: false, sampling: *short, engine: {{kind: past, every: 2, keep: 2, current: {current}}}}}
+  first:
+    kind: plain
+    prompt: game/brief
+    reward: [verifier]
+    compare: baseline
+    discount: 1.0
+    sampling: {{max_tokens: 2}}
+  second:
+    kind: plain
+    prompt: game/brief
+    trainable: false
+    sampling: {{max_tokens: 2}}
+    engine: {{kind: past, every: 2, keep: 2, current: {current}}}
 graph: two-seats
 curriculum: {{kind: random, arms: {{begins: [second]}}}}
 rollout: {{episodes: 12, picks: 1}}
@@ -33,7 +44,8 @@ evaluation: {{every: 3, metrics: [exploitability, illegal]}}
 """
 SPOKE = """
 SELECT DISTINCT s.number, p.number FROM turns t JOIN episodes e ON e.id = t.episode_id
-JOIN steps s ON s.id = e.step_id JOIN policy_versions p ON p.id = t.policy_version_id WHERE t.author = 'second' ORDER BY 1, 2
+JOIN steps s ON s.id = e.step_id JOIN policy_versions p ON p.id = t.policy_version_id
+WHERE t.author = 'second' ORDER BY 1, 2
 """
 
 

@@ -59,7 +59,7 @@ class PastEngine:
         from sparring.training.lora import Adapters
 
         if policy is None or present is None:
-            raise EngineError("engine 'past' is for a role that plays against the policy; set it under roles.NAME.engine")
+            raise EngineError("engine 'past' is for a role beside the policy: set it under roles.NAME.engine")
         if Adapters.of(policy.model) is not None:
             raise EngineError("engine 'past' reads whole models from checkpoints; it does not go with policy.lora")
         self.config, self.policy, self.present = config, policy, present
