@@ -41,14 +41,16 @@ CALLABLE = (
 
 
 def signature(thing: object) -> str:
-    """``(a, b=1)``, or nothing where Python cannot tell; annotations and addresses are left out."""
+    """``(a, b=1)``, or nothing where Python cannot tell; annotations, addresses and places are left out."""
     try:
         found = inspect.signature(thing)  # type: ignore[arg-type]  # anything may be asked
         bare = [one.replace(annotation=inspect.Parameter.empty) for one in found.parameters.values()]
         text = str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty))
     except (TypeError, ValueError, AttributeError, RecursionError):
         return ""
-    return ADDRESS.sub("", text) if len(text) <= 300 else ""
+    # where Python lies is no documentation, and differs from one environment to the next
+    text = ADDRESS.sub("", text).replace(sys.executable, "python").replace(sys.prefix, "prefix")
+    return text if len(text) <= 300 else ""
 
 
 def text_of(thing: object, name: str) -> str:
