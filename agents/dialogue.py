@@ -1,4 +1,4 @@
-"""Rewards of conversations: what the environment said of a turn, and advice measured by the task's own rubric."""
+"""The reward of a consultation: advice measured by the task's own rubric, by rules and by judges."""
 
 from __future__ import annotations
 
@@ -9,40 +9,6 @@ from .conditions import VERIFIER
 from .rewards import Context
 from .roles import tagged
 from .rubric import make_rubric, mark, parse_rubric
-
-
-def _told(name: str, episode: Episode, turn: Turn) -> Score:
-    return episode.score(turn.index, name) or Score.missing(name, "environment", "not said of this turn")
-
-
-@rewards("revealed")
-def revealed(episode: Episode, turn: Turn, context: Context) -> Score:
-    """The share of the facts that count which this question brought to light and no earlier one did."""
-    return _told("revealed", episode, turn)
-
-
-@rewards("outcome")
-def outcome(episode: Episode, turn: Turn, context: Context) -> Score:
-    """What the conversation came to for the other side: its verifier after the last turn, 0 before."""
-    return _told("outcome", episode, turn)
-
-
-@rewards("learnt")
-def learnt(episode: Episode, turn: Turn, context: Context) -> Score:
-    """The share of the rules that this turn of a tutor taught a scripted student."""
-    return _told("learnt", episode, turn)
-
-
-@rewards("value")
-def value(episode: Episode, turn: Turn, context: Context) -> Score:
-    """What a party of a negotiation got, as a share of what everything is worth to it; 0 before the end."""
-    return _told("value", episode, turn)
-
-
-@rewards("pareto")
-def pareto(episode: Episode, turn: Turn, context: Context) -> Score:
-    """1 for a deal that no other sharing of the items betters for one party at nobody's cost; 0 otherwise."""
-    return _told("pareto", episode, turn)
 
 
 @rewards("advice")

@@ -40,6 +40,7 @@ class DialogueEnvironment(Environment):
     Config = DialogueOptions
     parameters: ClassVar[Mapping[str, Sequence[Any]]] = _all_parameters()
     disclosures = tuple(dict.fromkeys(name for mode in MODES.values() for name in mode.disclosures))
+    scores = ("revealed", "asked", "learnt", "value", "pareto", "outcome")
     examples = tuple({"mode": name} for name in MODES)
 
     def __init__(self, config: BaseModel | Mapping[str, Any] | None = None) -> None:

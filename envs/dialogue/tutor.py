@@ -23,6 +23,7 @@ PUZZLED = "I do not follow."
 EXAM = "Exam. Write one line for each question, with a number at its end."
 OPS = ("add", "times")
 VERBS = ("is", "means")  # what may stand between a word and its rule for a scripted student to take it in
+ATTENTION = 20  # words of a turn that a scripted student takes in: everything at once teaches nothing
 SMALLEST, LARGEST = 2, 9  # constants of rules; exams ask about numbers above these
 _NUMBER = re.compile(r"\d+")
 
@@ -170,18 +171,19 @@ class Tutor(Mode[TutorTalk]):
     def _listen(self, task: Task, talk: TutorTalk, said: Words) -> None:
         """What the scripted student makes of a tutor's words, of which it takes in the first topic only."""
         self._watch(task, talk, said)
-        names = mentioned(said.carried, list(task.payload["rules"]))
+        heard = " ".join(words(said.carried)[:ATTENTION])
+        names = mentioned(heard, list(task.payload["rules"]))
         if not names:
             talk.answer = PUZZLED
             return
         name = names[0]
         rule, belief = task.payload["rules"][name], talk.beliefs.get(name, "")
-        if not any(says(said.carried, f"{name} {verb} {rule}") for verb in VERBS):
+        if not any(says(heard, f"{name} {verb} {rule}") for verb in VERBS):
             talk.answer = f"I think {name} is {belief}." if belief else f"I do not know {name}."
         elif belief == rule:
             talk.answer = f"I know that {name} is {rule}."
             talk.settled.append(name)
-        elif belief and not says(said.carried, f"not {belief}"):
+        elif belief and not says(heard, f"not {belief}"):
             talk.answer = f"But I thought {name} is {belief}."
             talk.confessed[name] = belief
         else:

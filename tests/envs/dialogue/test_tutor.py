@@ -90,6 +90,11 @@ def test_what_was_told_is_known_by_heart_and_still_earns_nothing(sit: Any, lesso
     assert table.heard == "exam: 0.67, before: 0.33" and table.scores["verifier"] == 0.0
 
 
+def test_a_flood_of_rules_is_not_taken_in(sit: Any, lesson: Task) -> None:
+    flood = "look here " * 10 + "kol is times 4"
+    assert tutored(sit, lesson, flood).heard == "I do not follow."
+
+
 def test_other_examples_are_no_leak(sit: Any, lesson: Task) -> None:
     assert tutored(sit, lesson, "kol is times 4: 5 kol is 20", "<done>").scores["verifier"] == pytest.approx(0.5)
 
