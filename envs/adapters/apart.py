@@ -142,9 +142,13 @@ class Apart:
                     pipe.close()
 
 
-@cache
 def apart(module: str, locked: bool = True) -> Apart:
     """The one process of this Python that serves ``module``; it ends when Python does."""
+    return _only(module, locked)
+
+
+@cache
+def _only(module: str, locked: bool) -> Apart:
     made = Apart(module, locked)
     atexit.register(made.close)
     return made

@@ -25,7 +25,7 @@ class Globals:
     """The states of ``random`` and NumPy's legacy generator that belong to one foreign component.
 
     ``lend`` puts them into the process for one call, takes them back after it and restores what was there. Calls of all
-    components wait for one lock, so threads cannot mix their draws; a lent call costs about 0.02 ms more, and foreign
+    components wait for one lock, so threads cannot mix their draws; a lent call costs about 0.16 ms more, and foreign
     code runs on one core however many threads play. Code of ours never draws from global generators, and code of others
     that does so from another thread during a call is out of reach. ``numpy.random.default_rng()`` and
     ``random.Random()`` without a seed read the operating system and cannot be owned by anybody.
