@@ -184,14 +184,13 @@ RESOURCE = {
     ),
     "inode_bomb": (
         "proof",
-        _PLACES
-        + "os.mkdir(place + '/' + TAG)\n    for n in range(20000): os.close(os.open(f'{place}/{TAG}/{n}', 65))\n"
+        _PLACES + "os.mkdir(place + '/' + TAG)\n    for n in range(5000): os.close(os.open(f'{place}/{TAG}/{n}', 65))\n"
         "    proof(); break\n  except OSError: pass",
     ),
     "disk_fill": (
         "proof",
         _PLACES + "f = open(place + '/' + TAG, 'wb', 0)\n"
-        "    for _ in range(400): assert f.write(bytes(1 << 20)) == 1 << 20\n"
+        "    for _ in range(100): assert f.write(bytes(1 << 20)) == 1 << 20\n"
         "    proof(); break\n  except (OSError, AssertionError): pass",
     ),
     "output_flood": ("flood", _FLOOD.format(1)),

@@ -201,6 +201,6 @@ def tagged(tag: str) -> list[int]:
     return found
 
 
-def settle(seconds: float = 0.02) -> None:
+def settle(seconds: float) -> None:
     """Give a signal or a datagram time to arrive."""
     time.sleep(seconds)

@@ -76,7 +76,7 @@ def test_without_any_layer_an_ordinary_user_sees_nearly_every_attack_work() -> N
     if os.geteuid() != 0:
         expected.remove("kill_all")  # it would reach every process of this user
     names = sorted(expected)
-    found = run_corpus({"layers": [], "leaky": True, "only": names}, ordinary=True)
+    found = run_corpus({"layers": [], "leaky": True, "only": names, "wall_s": 20}, ordinary=True)
     assert set(found["worked"]) == expected
 
 
