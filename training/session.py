@@ -124,7 +124,11 @@ def start(scenario: Scenario, store: Store, command: str = "", allowed: Allowed 
     The verifier is audited first. Raises ``ContractBroken`` when it is fooled, unless that is allowed.
     """
     world = World.of(scenario, allowed.unsafe)
-    found = audited(scenario, world.first, world.source, trust=allowed.verifier)
+    try:
+        found = audited(scenario, world.first, world.source, trust=allowed.verifier)
+    except BaseException:
+        world.pool.close()
+        raise
     session = _Parts(scenario, world).session(store, "")
     about = info(command, audit=found)
     row = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed, about)
