@@ -45,7 +45,7 @@ def judged(
         found = bounded(verify, limit_s, f"{name} by {by}")
     except TooManyHang:
         raise
-    except Hung as error:
+    except (Hung, Ended) as error:  # they say all there is to say
         return Score.invalid(name, by, str(error))
     except Exception as error:  # the border: whatever a user's verifier raises is the note of an invalid score
         return Score.invalid(name, by, cause(error))
@@ -56,7 +56,7 @@ def judged(
 
 
 def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
-    """``call()`` in a thread beside; raises what it raises, an exit as ``RuntimeError``.
+    """``call()`` in a thread beside; raises what it raises, an exit as ``Ended``.
 
     After ``limit_s`` seconds the thread is left behind and ``Hung`` is raised. ``what`` names the call in messages. A
     call that holds the interpreter's lock all the time (a regular expression that backtracks without end) stops
@@ -79,7 +79,7 @@ def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
         return value  # type: ignore[no-any-return]  # what the call returned
     if isinstance(error, Exception):
         raise error
-    raise RuntimeError(f"{what} raised {type(error).__name__}: {said(error)}") from error
+    raise Ended(f"{what} raised {type(error).__name__}: {said(error)}") from error
 
 
 @dataclass(eq=False, slots=True)
@@ -130,6 +130,10 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # Windows cannot fork
     os.register_at_fork(after_in_child=_after_fork)
+
+
+class Ended(RuntimeError):
+    """A call asked the whole program to end; it does not."""
 
 
 class Hung(TimeoutError):
