@@ -53,6 +53,7 @@ class GameEnvironment(Environment):
     payload_fields: ClassVar[tuple[str, ...]] = ("game", "begins")
     examples: ClassVar = ({}, {"style": "full"}, {"illegal": "pass", "oracle": "uniform"})
     measures = ("exploitability", "illegal")
+    scores: ClassVar = ("legal",)
     unaudited = "what an answer earns depends on the opponent, and no answer is right or wrong by itself"
 
     # episodes -------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ Folder = Callable[[int], Path]
 
 @engines("past")
 class PastEngine:
-    """Past selves: each request is answered by a version of the policy that its own seed draws.
+    """Past selves: each episode is played by a version of the policy that its own seed draws.
 
     The present policy answers through the run's engine; stored versions are read from the run's checkpoints into one
     copy of the model, which so costs its memory twice. Turns carry the version that spoke. Until a first version is
@@ -39,7 +39,7 @@ class PastEngine:
     class Config(BaseModel):
         """``every``: a version is stored after so many steps each time; the newest ``keep`` of them play.
 
-        ``current``: share of requests that the present policy answers.
+        ``current``: share of episodes that the present policy plays.
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +93,7 @@ class PastEngine:
 
     def _draw(self, request: Request, versions: Sequence[int]) -> int | None:
         """The version that answers; ``None`` for the present policy."""
-        own = getattr(request, "episode", 0) or request.seed  # one version for a whole game, where games are told apart
+        own = request.episode or request.seed  # one version for a whole game
         rng = np.random.Generator(np.random.Philox(derive(own, "version")))
         if not versions or rng.random() < self.config.current:
             return None

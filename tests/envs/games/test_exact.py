@@ -1,4 +1,4 @@
-"""Exploitability and values by our own tree walk, against open_spiel, known values and a strategy that loses nothing."""
+"""Exploitability and values by our own tree walk: against open_spiel, known values, and play that loses nothing."""
 
 from __future__ import annotations
 
