@@ -49,7 +49,7 @@ class DialogueEnvironment(Environment):
         self.mode: Mode[Any] = MODES[self.config.mode](self.config)
         self.main, self.partner = self.mode.seats
         self.scripted = self.config.partner == "scripted"
-        self.seats = (self.main,) if self.scripted else self.mode.seats  # type: ignore[misc]  # the mode's own
+        self.seats = () if self.scripted else self.mode.seats  # type: ignore[misc]  # alone, anyone may take the one seat
         self.parameters = self.mode.parameters  # type: ignore[misc]  # a mode has parameters of its own
         self.row_fields = self.mode.row_fields  # type: ignore[misc]  # and rows
         self.unaudited = "" if self.scripted else self.mode.unaudited  # type: ignore[misc]  # and opponents
@@ -78,8 +78,8 @@ class DialogueEnvironment(Environment):
 
     @property
     def addressee(self) -> str | None:
-        """The seat that speaks next."""
-        return self.talk.next if self.talk is not None and self.talk.next else None
+        """The seat that speaks next; ``None`` where only one is left to play."""
+        return self.talk.next or None if self.talk is not None and not self.scripted else None
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One turn of the seat addressed, and the scripted partner's reply to it."""

@@ -32,7 +32,8 @@ GREEDY = "{{ said }} {{ last }} {{ heard }} {{ parameters }} {{ tools }} " + "".
 def seated(options: Mapping[str, Any], folder: Path, prompt: str, **more: Any) -> dict[str, Role]:
     """A role for each seat that is played, with one prompt."""
     spec = RoleSpec(kind="plain", prompt=prompt, sampling=Sampling(max_tokens=4000), **more)
-    return {seat: make_role(seat, spec, folder) for seat in DialogueEnvironment(options).seats}
+    environment = DialogueEnvironment(options)
+    return {seat: make_role(seat, spec, folder) for seat in environment.seats or (environment.main,)}
 
 
 def converse(
