@@ -3,8 +3,8 @@
     python benchmarks/learning_search.py FOLDER [--seeds 0 1 2] [--out scenarios/search-pydoc.results.md]
 
 Without the tool the policy may only answer. It plays three times the episodes of the other way, which makes at least
-as many tokens to learn from. Accuracy is on 100 held-out tasks at temperature 1. Runs are kept in FOLDER, a database
-each; those that are there and finished are not run again.
+as many tokens to learn from. Accuracy is on 100 held-out tasks at temperature 1. Runs are kept in FOLDER, each in
+one of its own; those that are there and finished are not run again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Result:
 
 def play(folder: Path, way: str, seed: int) -> Path:
     """The run's database; made now unless it is there, gone on with where it was left."""
-    path = folder / f"{way.replace(' ', '-')}-{seed}.db"
+    path = folder / f"{way.replace(' ', '-')}-{seed}" / "run.db"  # checkpoints lie beside their database
+    path.parent.mkdir(parents=True, exist_ok=True)
     options = [word for value in (*WAYS[way], f"seed={seed}") for word in ("-s", value)]
     command = ["resume", "r1"] if path.exists() else ["run", SCENARIO, *options]
     if not path.exists() or not finished(path):
@@ -95,7 +96,6 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
     results = [read(play(asked.folder, way, seed), way, seed) for way in asked.ways for seed in asked.seeds]
     text = table(results)
     print(text)
