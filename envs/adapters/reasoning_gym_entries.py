@@ -9,6 +9,8 @@ import ast
 import builtins
 import dataclasses
 import json
+import re
+from fractions import Fraction
 from functools import cache, lru_cache
 from types import CodeType, FunctionType
 from typing import Any
@@ -22,6 +24,7 @@ _MATHS = {
     "sinh", "cosh", "tanh", "Abs", "pi", "E", "C", "Rational", "Integer",
 }  # fmt: skip
 _SUMS = ast.Add | ast.Sub | ast.Mult | ast.Div | ast.FloorDiv | ast.Mod
+_TOLERANCE = 1e-4
 _LARGEST_POWER = 10_000  # of all exponents multiplied: more digits than any answer has
 _LONGEST = 20_000
 _WHOLE = {"acre", "gsm_symbolic", "list_functions", "word_ladder"}  # they draw all entries when they are made
@@ -29,6 +32,9 @@ _EXAMPLES = {
     "graph_color": "possible_answer",
     "propositional_logic": "example_answer",
 }  # many answers are right, and the library keeps one beside the entry
+_NOT_FINITE = {"complex_arithmetic"}  # nan is at no distance from anything, which its scorer takes for right
+_PREFIX = {"coin_flip"}  # its scorer pays a prefix of the answer, such as 0, in full
+_OTHER_NUMBERS = {"puzzle24"}  # its scorer takes any four numbers that make 24
 _TWO_WORDS = {"game_of_life_halting"}  # its scorer takes any words for True; compared as a word here
 
 
@@ -94,7 +100,14 @@ def score(name: str, options: dict[str, Any], level: int | None, seed: int, answ
         return float(given), ""
     if not given and _evaluates(name) and not harmless(answer):
         return 0.0, "no plain expression, and this scorer would run it as code"
-    return float(dataset.score_answer(answer, entry)), ""
+    if name in _NOT_FINITE and re.search(r"nan|inf", answer.casefold()):
+        return 0.0, "no finite number"
+    if name in _OTHER_NUMBERS and sorted(re.findall(r"\d+", answer)) != sorted(map(str, entry["metadata"]["numbers"])):
+        return 0.0, "not the numbers of the task"
+    value = float(dataset.score_answer(answer, entry))
+    if name in _PREFIX and value >= 1.0 and not given and abs(Fraction(answer) - Fraction(str(known))) > _TOLERANCE:
+        return 0.0, "a prefix of the answer"
+    return value, ""
 
 
 def _reference(name: str, entry: dict[str, Any]) -> str | None:

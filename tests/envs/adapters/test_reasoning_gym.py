@@ -35,6 +35,17 @@ def test_right_answers_earn_one_and_junk_nothing(name: str) -> None:
 
 
 @installed
+@pytest.mark.parametrize(
+    ("name", "answer"), [("complex_arithmetic", "nan"), ("puzzle24", "1*2*3*4"), ("coin_flip", "0")]
+)
+def test_answers_that_fool_the_librarys_scorer_earn_nothing(name: str, answer: str) -> None:
+    environment = ReasoningGymEnvironment({"dataset": name})
+    for seed in range(3):
+        environment.reset(seed=seed)
+        assert environment.step(answer)[1] == 0.0
+
+
+@installed
 def test_levels_make_tasks_harder_and_end_where_the_curriculum_ends() -> None:
     environment = ReasoningGymEnvironment({"dataset": "spell_backward"})
     lengths = []
