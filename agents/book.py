@@ -33,6 +33,7 @@ class Book:
     states: dict[int, object] = field(default_factory=dict)
     over: set[int] = field(default_factory=set)
     seats: frozenset[str] = frozenset()
+    failures: list[str] = field(default_factory=list)
     note: str = ""
 
     def reserve(self, count: int) -> int:

@@ -161,7 +161,7 @@ async def play(
 
     ``task`` is what it is about; without one a node of the graph must propose it. Model text never makes this raise; a
     failure on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the error's
-    text.
+    text. An environment that fails at an action ends that branch alone, until most branches end so.
     """
     began = time.monotonic()
     given = dict(parameters or (task.parameters if task else {}))
@@ -178,7 +178,17 @@ async def play(
             )
     except Exception as failure:  # the one border that turns our own failures into data
         ending, error = Ending.BROKE, f"{type(failure).__name__}: {failure} ({_where(failure)})"
+    if ending is None and book.failures:
+        ending, error = _after(book)
     return book.freeze(ending, error, time.monotonic() - began)
+
+
+def _after(book: Book) -> tuple[Ending | None, str]:
+    """How an episode ends in which the environment failed: broken when most of the branches that ended, ended so."""
+    ended, failed = len(book.over), len(book.failures)
+    if 2 * failed > ended:
+        return Ending.BROKE, book.failures[0]
+    return None, f"{failed} of {ended} branches ended where the environment failed; the first: {book.failures[0]}"
 
 
 def _where(failure: Exception) -> str:

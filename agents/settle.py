@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from sparring.envs.base import Environment
+from sparring.envs.guard import cause, short, unusable
 from sparring.envs.types import Ending, Episode, Score, Turn
 from sparring.scenarios.registry import rewards
 
@@ -46,9 +46,13 @@ def _scored(name: str, episode: Episode, turn: Turn, context: Context) -> tuple[
     reward = rewards.get(name)
     try:
         found = reward(episode, turn, context)
+        given = (found,) if isinstance(found, Score) else tuple(found)
     except Exception as error:  # a plugged-in reward may fail; its score is then invalid, never 0
-        return (Score.invalid(name, name, f"{type(error).__name__}: {error}"),)
-    return (found,) if isinstance(found, Score) else tuple(found)
+        return (Score.invalid(name, name, cause(error)),)
+    nonsense = next((one for one in given if not isinstance(one, Score)), None)
+    if nonsense is not None:
+        return (Score.invalid(name, name, f"{short(nonsense)} is no score: give Score.valued(name, number, by)"),)
+    return given
 
 
 def _usable(scores: Mapping[int, tuple[Score, ...]]) -> dict[int, tuple[Score, ...]]:
@@ -56,7 +60,6 @@ def _usable(scores: Mapping[int, tuple[Score, ...]]) -> dict[int, tuple[Score, .
 
 
 def _number(score: Score) -> Score:
-    """The score, invalid when its value is NaN or infinite: it is then masked, where a number would spoil its group."""
-    if score.value is None or math.isfinite(score.value):
-        return score
-    return Score.invalid(score.name, score.by, f"{score.value} is no number to learn from")
+    """The score, invalid when its value is no finite number: it is then masked, where NaN would spoil its group."""
+    problem = unusable(score.value) if score.value is not None else ""
+    return Score.invalid(score.name, score.by, problem) if problem else score

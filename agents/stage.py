@@ -235,6 +235,8 @@ def stand(runtime: Runtime, draft: Turn, acted: Acted) -> Turn:
     book.tasks.setdefault(task.key, task)
     book.states[draft.index] = acted.standing
     book.seats |= frozenset(acted.seats)
+    if acted.failure:
+        book.failures.append(acted.failure)
     if acted.over:
         book.over.add(draft.index)
     turn = draft.amended(

@@ -5,19 +5,27 @@ Where it stands after each turn is a ``Standing``, so that branches of one episo
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sparring.envs.base import Environment
-from sparring.envs.types import Refusal, Score, Task
+from sparring.envs.guard import Ended, Hung, TooManyHang, bounded, cause, short, unusable
+from sparring.envs.types import Refusal, Score, Task, Validity
+from sparring.scenarios.errors import ContractBroken, SparringError
 
 from .book import ENVIRONMENT
 from .conditions import VERIFIER
+
+T = TypeVar("T")
+FAILED = "The environment failed."
 
 
 class Pool:
@@ -30,14 +38,43 @@ class Pool:
     @contextmanager
     def lend(self) -> Iterator[Environment]:
         """An environment nobody else is using."""
-        try:
-            environment = self._idle.pop()
-        except IndexError:
-            environment = self._factory()
+        environment = self._taken()
         try:
             yield environment
         finally:
             self._idle.append(environment)
+
+    def _taken(self) -> Environment:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._factory()
+
+    def ask(self, doing: str, call: Callable[[Environment], T]) -> T:
+        """What ``call`` makes of an environment nobody else is using.
+
+        Raises ``ContractBroken`` naming the environment, what it was ``doing`` and the cause, where it raises or does
+        not come back within its ``limit_s``; one that did not come back is not used again.
+        """
+        environment = self._taken()
+        what = f"{named(environment)}: {doing}"
+        try:
+            found = bounded(lambda: call(environment), environment.limit_s, what)
+        except Hung as error:
+            raise ContractBroken(
+                f"{error}; where it needs longer, give its class a larger limit_s (seconds per call)"
+            ) from None
+        except SparringError:
+            self._idle.append(environment)
+            raise
+        except Ended as error:
+            self._idle.append(environment)
+            raise ContractBroken(str(error)) from error
+        except Exception as error:  # the environment is a plug-in: whatever it raises is told under its name
+            self._idle.append(environment)
+            raise ContractBroken(f"{what} raised {cause(error)}") from error
+        self._idle.append(environment)
+        return found
 
     def close(self) -> None:
         """Close every idle environment."""
@@ -58,7 +95,7 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Acted:
     """What came of one action (or of a reset: no scores): ``scores`` are the acting turn's, ``seat_scores`` are for the
-    newest turn of whoever holds that seat."""
+    newest turn of whoever holds that seat. ``failure``: why the environment could not act; its branch is over then."""
 
     said: str
     standing: Standing
@@ -68,6 +105,7 @@ class Acted:
     stamp: str = ""
     seats: tuple[str, ...] = ()
     seat_scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,57 +120,99 @@ class Proposal:
 
 def reset_one(pool: Pool, task: Task, seed: int) -> Acted:
     """Set ``task`` in an environment of the pool; blocking."""
-    with pool.lend() as environment:
-        return _reset(environment, task, seed)
+    return pool.ask("reset", lambda environment: _reset(environment, task, seed))
+
+
+def named(environment: Environment) -> str:
+    """The environment's class and its file, as messages name it."""
+    kind = type(environment)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return f"environment {kind.__name__}" + (f" ({Path(file).name})" if file else "")
 
 
 def _reset(environment: Environment, task: Task, seed: int) -> Acted:
-    said, _ = environment.reset(seed=seed, options={"task": task})
+    found = environment.reset(seed=seed, options={"task": task})
+    if not (isinstance(found, tuple) and len(found) == 2):
+        raise _broken(environment, "reset", found, "return observation and info")
+    said = _text(environment, "reset", found[0])
     standing = Standing(task, seed, environment.snapshot() if environment.can_snapshot else None)
     return _acted(environment, said, standing)
 
 
-def _acted(environment: Environment, said: str, standing: Standing, info: Any = None, over: bool = False) -> Acted:
-    scores = (info or {}).get("scores", ())
+def _acted(environment: Environment, said: str, standing: Standing, scores: Any = (), over: bool = False) -> Acted:
     by_seat = scores if isinstance(scores, Mapping) else {}
     return Acted(
         said,
         standing,
-        () if by_seat else tuple(scores),
+        () if by_seat else tuple(map(_score, scores)),
         over,
         environment.addressee,
         environment.stamp,
         tuple(environment.seats),
-        {seat: tuple(given) for seat, given in by_seat.items()},
+        {seat: tuple(map(_score, given)) for seat, given in by_seat.items()},
     )
 
 
+def _score(found: object) -> Score:
+    """A score as the environment gave it; an invalid one where it is none, or holds no number to learn from."""
+    if not isinstance(found, Score):
+        return Score.invalid(VERIFIER, ENVIRONMENT, f"{short(found)} is no score: give Score.valued(name, number, by)")
+    problem = unusable(found.value) if found.validity is Validity.VALUED else ""
+    return Score.invalid(found.name, found.by, problem) if problem else found
+
+
+def _text(environment: Environment, doing: str, said: object) -> str:
+    if not isinstance(said, str):
+        raise _broken(environment, doing, said, "an observation is text")
+    return said
+
+
+def _broken(environment: Environment, doing: str, found: object, instead: str) -> ContractBroken:
+    return ContractBroken(f"{named(environment)}: {doing} gave {short(found)} ({type(found).__name__}); {instead}")
+
+
 def admit_all(pool: Pool, proposals: Sequence[Proposal]) -> list[Refusal | Acted]:
-    """Judge proposals one after another in one environment, and set each task that came of them; blocking."""
-    results: list[Refusal | Acted] = []
-    with pool.lend() as environment:
-        for proposal in proposals:
-            rng = np.random.default_rng(proposal.seed)
-            found = environment.admit(proposal.text, proposal.parameters, rng)
-            if isinstance(found, Refusal):
-                results.append(found)
-                continue
-            parameters = found.parameters or dict(proposal.parameters)
-            task = replace(found, origin=found.origin or proposal.author, parameters=parameters)
-            results.append(_reset(environment, task, proposal.seed))
-    return results
+    """Judge proposals one after another, and set each task that came of them; blocking."""
+    return [pool.ask("admit", partial(_admit, proposal)) for proposal in proposals]
+
+
+def _admit(proposal: Proposal, environment: Environment) -> Refusal | Acted:
+    found = environment.admit(proposal.text, proposal.parameters, np.random.default_rng(proposal.seed))
+    if isinstance(found, Refusal):
+        return found
+    if not isinstance(found, Task):
+        raise _broken(environment, "admit", found, "a proposal becomes a Task or a Refusal")
+    parameters = found.parameters or dict(proposal.parameters)
+    task = replace(found, origin=found.origin or proposal.author, parameters=parameters)
+    return _reset(environment, task, proposal.seed)
 
 
 def step_all(pool: Pool, jobs: Sequence[tuple[Standing, str]]) -> list[Acted]:
-    """Take actions one after another in one environment, each from where its branch stands; blocking."""
-    with pool.lend() as environment:
-        return [_step(environment, standing, action) for standing, action in jobs]
+    """Take actions one after another, each from where its branch stands; blocking.
+
+    An action at which the environment fails gets an invalid score that says why, and its branch is over.
+    """
+    return [_tried(pool, standing, action) for standing, action in jobs]
+
+
+def _tried(pool: Pool, standing: Standing, action: str) -> Acted:
+    try:
+        return pool.ask("step", lambda environment: _step(environment, standing, action))
+    except TooManyHang:
+        raise
+    except ContractBroken as error:
+        scores = (Score.invalid(VERIFIER, ENVIRONMENT, str(error)),)
+        return Acted(FAILED, standing, scores, over=True, failure=str(error))
 
 
 def demonstrate_all(pool: Pool, standings: Sequence[Standing]) -> list[str | None]:
     """What the environment itself would do next on each branch; ``None`` where it does not know; blocking."""
-    with pool.lend() as environment:
-        return [_returned(environment, standing).oracle() for standing in standings]
+    return [pool.ask("oracle", partial(_oracle, standing)) for standing in standings]
+
+
+def _oracle(standing: Standing, environment: Environment) -> str | None:
+    told = _returned(environment, standing).oracle()
+    return told if told is None else _text(environment, "oracle", told)
 
 
 def _returned(environment: Environment, standing: Standing) -> Environment:
@@ -147,10 +227,21 @@ def _returned(environment: Environment, standing: Standing) -> Environment:
 
 
 def _step(environment: Environment, standing: Standing, action: str) -> Acted:
-    said, reward, terminated, truncated, info = _returned(environment, standing).step(action)
-    if info.get("scores") is None:  # a plain Gymnasium environment: its reward is the verdict
-        info = {"scores": [Score.valued(VERIFIER, float(reward), ENVIRONMENT)]}
+    found = _returned(environment, standing).step(action)
+    if not (isinstance(found, tuple) and len(found) == 5 and isinstance(found[4], Mapping)):
+        raise _broken(environment, "step", found, "return observation, reward, terminated, truncated and an info dict")
+    said, reward, terminated, truncated, info = found
+    for flag in (terminated, truncated):
+        if flag not in (True, False):
+            raise _broken(environment, "step", flag, "terminated and truncated are true or false")
+    scores: Any = info.get("scores")
+    if scores is None:  # a plain Gymnasium environment: its reward is the verdict
+        problem = unusable(reward)
+        verdict = Score.invalid(VERIFIER, ENVIRONMENT, f"the reward: {problem}") if problem else None
+        scores = [verdict or Score.valued(VERIFIER, float(reward), ENVIRONMENT)]
+    if not isinstance(scores, Iterable):
+        raise _broken(environment, "step", scores, 'info["scores"] is a list of scores, or maps seats to such lists')
     over = bool(terminated or truncated)
     snapshot = environment.snapshot() if not over and environment.can_snapshot else None  # nothing goes on from an end
     after = replace(standing, snapshot=snapshot, actions=(*standing.actions, action))
-    return _acted(environment, said, after, info, over)
+    return _acted(environment, _text(environment, "step", said), after, scores, over)

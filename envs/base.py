@@ -63,6 +63,8 @@ class Environment(gymnasium.Env[str, str]):
     """Options it is checked with: a set for every way of using it."""
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of the figures that ``measure`` gives; they may stand in ``evaluation.metrics``."""
+    limit_s: ClassVar[float] = 600.0
+    """Seconds that one call of it may take; a run leaves a longer one behind and goes on."""
     unaudited: ClassVar[str] = ""
     """Why its verifier cannot be audited with cheap answers (a game against an opponent, say); empty when it can."""
 

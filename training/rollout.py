@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from sparring.agents.book import Book
 from sparring.agents.graph import RoleGraph, play
 from sparring.agents.settle import settle
 from sparring.agents.stage import Runtime
+from sparring.envs.guard import bounded, cause
 from sparring.envs.types import Ending, Episode, Pick, Refusal, Task
-from sparring.scenarios.errors import TrainingStopped
+from sparring.scenarios.errors import SparringError, TrainingStopped
 from sparring.scenarios.seeds import derive
 
 from .gate import Gate
 from .stages.base import Want
+
+DRAWING_S = 600.0  # a task that is not there by then will not come
 
 Source = Callable[[dict[str, Any], np.random.Generator], Task]
 
@@ -87,14 +91,25 @@ class Rollout:
         self, runtime: Runtime, pick: Pick, at: int, index: int, step: int, task: Task | None
     ) -> Episode:
         if task is None and self.source is not None:
-            rng = np.random.Generator(np.random.Philox(derive(self.seed, step, "task", index)))
-            task = await runtime.work(self.source, dict(pick.parameters), rng)
+            try:
+                task = await runtime.work(self._task, pick, step, index)
+            except SparringError:
+                raise  # the scenario asks for what is not there: no other episode would fare better
+            except Exception as error:  # the task generator is a plug-in: an episode without a task is a broken one
+                failure = f"no task was made: {cause(error)}"
+                return Book(index, at, dict(pick.parameters)).freeze(Ending.BROKE, failure)
         return await play(self.graph, runtime, pick.parameters, task=task, index=index, pick=at)
+
+    def _task(self, pick: Pick, step: int, index: int) -> Task:
+        assert self.source is not None, "asked only where tasks come from a source"
+        source, rng = self.source, np.random.Generator(np.random.Philox(derive(self.seed, step, "task", index)))
+        return bounded(lambda: source(dict(pick.parameters), rng), DRAWING_S, "drawing a task")
 
     def _check(self, episodes: Sequence[Episode], step: int) -> None:
         broken = [episode for episode in episodes if episode.ending is Ending.BROKE]
         if len(broken) > self.max_broken * len(episodes):
             raise TrainingStopped(
                 f"step {step}: {len(broken)} of {len(episodes)} episodes broke (rollout.max_broken is "
-                f"{self.max_broken}); the first said: {broken[0].error}"
+                f"{self.max_broken}); the first said: {broken[0].error}. Earlier steps are safe: mend the cause and go "
+                "on with 'sparring resume', or set rollout.max_broken higher"
             )

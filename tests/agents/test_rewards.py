@@ -231,7 +231,8 @@ def test_a_reward_that_fails_is_invalid_not_zero(table: Any, preset: Any) -> Non
     roles = table.roles({**preset, "teacher": {"prompt": "brief/teacher", "reward": ["test_fails"]}})
     episode = table.play(propose_solve_critique_revise(), lambda p, r: "x", roles)
     score = settle(episode, roles, table.world()).score(0, "test_fails")
-    assert score == Score.invalid("test_fails", "test_fails", "KeyError: 'who'")
+    assert (score.validity, score.value) == (Validity.INVALID, None)
+    assert score.note.startswith("KeyError: 'who' (test_rewards.py")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -239,4 +240,4 @@ def test_a_reward_that_is_no_number_is_invalid_and_says_so(table: Any, preset: A
     episode = table.play(propose_solve_critique_revise(), lambda p, r: "x")
     held = {**episode.scores, 0: (Score.valued("odd", value, "judge"),)}  # as an environment may report it
     score = settle(dataclasses.replace(episode, scores=held), {}, table.world()).score(0, "odd")
-    assert score == Score.invalid("odd", "judge", f"{value} is no number to learn from")
+    assert score == Score.invalid("odd", "judge", f"gave {value}, no number to learn from")

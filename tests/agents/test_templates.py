@@ -15,7 +15,7 @@ SCENE = {
     "program": "print(1)",
     "depth": 2,
     "parameters": {"depth": 2},
-    "said": {name: "<answer>1</answer>" for name in ("critic", "solver", "advisor", "tutor", "environment")},
+    "said": dict.fromkeys(("critic", "solver", "advisor", "tutor", "environment"), "<answer>1</answer>"),
     "examples": [{"input": "1", "output": "2"}],
     "tools": ("search(query: string): Find documents.",),
     "criteria": ["1 says a"],
@@ -29,7 +29,7 @@ SCENE = {
 @pytest.mark.parametrize("name", names())
 def test_every_prompt_we_ship_renders(name: str) -> None:
     prompt = load_prompt(name)
-    words = {variable: "a word\nor two" for variable in prompt.variables}  # whatever a task may hold
+    words = dict.fromkeys(prompt.variables, "a word\nor two")  # whatever a task may hold
     text = prompt.render(words | SCENE)
     assert text.strip() and not text.endswith("\n\n") and "{{" not in text and "{%" not in text
 
