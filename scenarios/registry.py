@@ -100,11 +100,12 @@ losses: Registry[Any] = Registry("loss")
 trainers: Registry[Any] = Registry("trainer")
 objectives: Registry[Any] = Registry("objective")
 curricula: Registry[Any] = Registry("curriculum")
+embedders: Registry[Any] = Registry("embedder")
 
 PARTS: dict[str, Registry[Any]] = {
     registry.kind: registry
     for registry in (
         environments, task_sources, roles, graphs, conditions, rewards, rules,
-        engines, group_stages, advantages, losses, trainers, objectives, curricula,
+        engines, group_stages, advantages, losses, trainers, objectives, curricula, embedders,
     )
 }  # fmt: skip

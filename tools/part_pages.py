@@ -55,6 +55,7 @@ KINDS = {
     "reward": ("Rewards", "`roles.NAME.reward`: what a turn earns."),
     "condition": ("Conditions", "`if` in `graph.edges`: when an edge is taken."),
     "graph": ("Graphs", "`graph`: who speaks after whom. `sparring graph FILE` draws the graph of a scenario."),
+    "embedder": ("Embedders", "`sparring index build SOURCE --dense EMBEDDER`: what makes vectors of passages."),
     "rule": ("Rules", "What a line of a rubric may say to be checked by rule."),
 }  # fmt: skip
 NAMES: dict[Any, str] = {
@@ -65,13 +66,8 @@ FORMULA = re.compile(r"[LA] = |grad J = ")
 # Options that no Config explains yet, in the words of this page.
 WORDS = {
     ("environment", "code"): {
-        "mode": "what is asked about a program",
         "sandbox": "the isolation tier; see [sandbox.md](sandbox.md)",
         "workers": "sandboxes at once",
-        "wall_s": "seconds a program may take",
-        "cpu_s": "seconds of processor time",
-        "memory_mb": "memory it may take",
-        "reserved": "task keys that no proposal may have",
     },
     ("advantage", "cross_group"): {"eps": "added to the deviation"},
     ("trainer", "rl"): {

@@ -14,7 +14,7 @@ class CodeOptions(BaseModel):
 
     ``tries``: scored answers per episode. ``max_chars``/``max_output``: longest program and output admitted.
     ``score``: ``all`` tests must pass, or the ``share`` of hidden ones that do. ``tolerance``: relative and absolute
-    difference up to which floats are the same. ``numbers: equal`` lets 2.0 stand for 2; ``exact`` does not.
+    difference up to which floats are the same. ``numbers``: ``exact``, or ``equal``, under which 2.0 stands for 2.
     ``shown``/``hidden``: examples a generated task shows and keeps back. ``max_calls``: cells before a notebook ends;
     ``max_result``: longest observation of one. ``wall_s``, ``cpu_s``, ``memory_mb``: what one program may use.
     ``reserved``: task keys that proposals may not repeat.

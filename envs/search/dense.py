@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 
 from sparring.scenarios.errors import EngineError
-from sparring.scenarios.registry import PARTS, Registry
+from sparring.scenarios.registry import embedders
 
 from .words import words
 
 Vectors = npt.NDArray[np.float32]
-
-embedders: Registry[Any] = PARTS.setdefault("embedder", Registry("embedder"))
 
 
 class Embedder(Protocol):

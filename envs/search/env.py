@@ -35,11 +35,11 @@ class SearchOptions(ToolOptions):
     """``path``: an index folder; absent: the documentation of this Python. ``backend``: what answers a search.
 
     ``http``: the server, for that backend. ``noise``: with ``simulated``, the least share of searches answered with
-    useless documents; a task's parameter ``noise`` may raise it. ``k``: documents of a search that names no number.
-    ``snippet``: characters shown of each. ``scoring``: how answers are compared. ``query_words``: words of the question
-    that the demonstrations search for. ``question_words``: where masked sentences are cut; ``longest_question``,
-    ``longest_answer``: characters of those that are asked. ``fictional``: names are replaced by others, invented anew
-    for each task, so that knowing the library does not help.
+    useless documents, which may follow a schedule; a task's parameter ``noise`` may raise it. ``k``: documents of a
+    search that names no number. ``snippet``: characters shown of each. ``scoring``: how answers are compared.
+    ``query_words``: words of the question that the demonstrations search for. ``question_words``: where masked
+    sentences are cut; ``longest_question``, ``longest_answer``: characters of those that are asked. ``fictional``:
+    names are replaced by others, invented anew for each task, so that knowing the library does not help.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""A role that plays the search engine, useful or noisy by a draw, and the schedule that makes it ever less useful.
+"""A role that plays the search engine, useful or noisy by a draw.
 
 Source: ZeroSearch, arXiv 2505.04588.
 """
@@ -11,17 +11,6 @@ from .words import LONGEST_QUERY
 
 SOLVER, ENGINE = "solver", "engine"
 USEFUL, NOISY = "useful", "noisy"
-
-
-def noise_at(progress: float, start: float, end: float, base: float = 4.0) -> float:
-    """Share of noisy searches at ``progress`` (0 to 1): start + (base^progress - 1) / (base - 1) * (end - start).
-
-    >>> noise_at(0, 0.0, 0.75), round(noise_at(0.5, 0.0, 0.75), 3), noise_at(1, 0.0, 0.75)
-    (0.0, 0.25, 0.75)
-    """
-    done = min(1.0, max(0.0, progress))
-    share = done if base == 1 else (base**done - 1) / (base - 1)
-    return start + share * (end - start)
 
 
 class Simulated:

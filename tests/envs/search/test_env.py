@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from sparring.envs.search.env import SearchEnvironment
 from sparring.envs.search.index import Index
-from sparring.envs.search.simulated import noise_at
 from sparring.scenarios.errors import ScenarioError
 
 ROW = {"question": "What do whales eat in the sea?", "answer": ["krill", "plankton"], "document": "whale", "level": 3}
@@ -175,12 +174,3 @@ def test_a_branch_taken_while_the_engine_is_asked_goes_on_from_there(index: Inde
     environment.restore(kept)
     assert environment.addressee == "engine"
     assert [environment.step("one")[0], environment.addressee] == first
-
-
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_noise_begins_and_ends_where_it_is_told_and_rises_late(progress: float, start: float, end: float) -> None:
-    assert noise_at(0, start, end) == start
-    assert noise_at(1, start, end) == pytest.approx(end)
-    straight = start + progress * (end - start)
-    now = noise_at(progress, start, end)
-    assert (now - straight) * (end - start) <= 1e-9
