@@ -58,7 +58,7 @@ class CodeEnvironment(Environment):
         if self.config.sandbox == "none" and not allow_unsafe:
             raise SandboxUnavailable(
                 "environment code: sandbox: none runs what a model wrote with your own rights; allow it a second time,"
-                " outside the scenario (allow_unsafe=True), or write sandbox: auto"
+                " outside the scenario (--i-understand-model-code-runs-as-me), or write sandbox: auto"
             )
         self._allow_unsafe = allow_unsafe
         self._sandbox = sandbox

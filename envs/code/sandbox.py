@@ -54,7 +54,8 @@ class Sandbox:
         if tier == "none" and not allow_unsafe:
             raise SandboxUnavailable(
                 "sandbox: none runs what a model wrote with your own rights; it must be allowed a second time, outside"
-                " the scenario (allow_unsafe=True), or choose sandbox: auto"
+                " the scenario (--i-understand-model-code-runs-as-me, in Python allow_unsafe=True); or choose"
+                " sandbox: auto"
             )
         self.workers = workers
         self.executions = 0
