@@ -15,7 +15,7 @@ from ..answers import strip_fences
 from ..suites import entry_point_of
 from .base import Refused, Split, without
 from .expressions import DEEPEST, write_telling
-from .graded import ENTRY, Graded, tests_of
+from .graded import ENTRY, Graded, kept_back, tests_of
 from .proposals import as_test, examine, refuse_held_out
 
 _TESTS = ("tests", "test", "test_list")
@@ -99,7 +99,7 @@ class Function(Graded):
         origin: str,
         extra: Mapping[str, Any] | None = None,
     ) -> Task:
-        secret = {"tests": tests} | ({} if reference is None else {"reference": reference})
+        secret = kept_back(tests, reference)
         return self.task({"prompt": prompt, "entry_point": entry_point, **(extra or {})}, secret, parameters, origin)
 
 

@@ -123,6 +123,11 @@ def _ordered(rules: Rules, seed: int, every: bool = False) -> Rules:
     return Rules(rules.limits, rules.tolerance, rules.exact, seed, every)
 
 
+def kept_back(tests: Sequence[str], reference: str | None) -> dict[str, Any]:
+    """The secret of a task: its hidden tests, and the reference where there is one."""
+    return {"tests": list(tests)} | ({} if reference is None else {"reference": reference})
+
+
 def tests_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> list[str]:
     """The texts under the first of ``names`` that the row has; raises ``ScenarioError``."""
     found = next((row[name] for name in names if name in row), None)

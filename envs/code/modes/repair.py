@@ -13,7 +13,7 @@ from sparring.envs.types import Task
 from ..same import same
 from .base import Refused, Split, without
 from .expressions import DEEPEST, INPUTS, Expression, write_telling
-from .graded import ENTRY, Graded, as_function, tests_of
+from .graded import ENTRY, Graded, as_function, kept_back, tests_of
 from .predict_output import program_of
 from .proposals import as_test, examine, refuse_held_out, returned, signature_of
 
@@ -121,7 +121,7 @@ class Repair(Graded):
         extra: Mapping[str, Any] | None = None,
     ) -> Task:
         payload = {"program": program, "failing": failing, "given": given, "entry_point": entry_point, **(extra or {})}
-        secret = {"tests": tests} | ({} if reference is None else {"reference": reference})
+        secret = kept_back(tests, reference)
         return self.task(payload, secret, parameters, origin)
 
 

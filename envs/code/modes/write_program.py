@@ -13,7 +13,7 @@ from sparring.scenarios.errors import ScenarioError
 from ..suites import Case, UnreadableTest, read_tests
 from .base import Split, without
 from .expressions import DEEPEST, FAMILIES, INPUTS, write_linear, write_telling
-from .graded import ENTRY, Graded, as_function, tests_of
+from .graded import ENTRY, Graded, as_function, kept_back, tests_of
 from .proposals import as_test, examine, refuse_held_out
 
 
@@ -101,6 +101,6 @@ class WriteProgram(Graded):
         extra: Mapping[str, Any] | None = None,
     ) -> Task:
         shown = [{"input": ", ".join(map(repr, given)), "output": repr(value)} for given, value in examples]
-        secret = {"tests": list(tests)} | ({} if reference is None else {"reference": reference})
+        secret = kept_back(tests, reference)
         payload = {"examples": shown, "signature": signature, "message": "", **(extra or {})}
         return self.task(payload, secret, parameters, origin)
