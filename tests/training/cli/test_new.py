@@ -129,7 +129,7 @@ def test_a_file_where_a_folder_should_be_is_named(told: Told, tmp_path: Path) ->
     (tmp_path / "file").write_text("kept")
     for what in ("environment", "scenario"):
         done = told("new", what, "coin", "--to", "file/inner")
-        assert done.exit_code == 1 and "file/inner" in done.stderr and "Traceback" not in done.output
+        assert done.exit_code == 2 and "file/inner" in done.stderr and "Traceback" not in done.output
     assert (tmp_path / "file").read_text() == "kept"
 
 
