@@ -121,15 +121,15 @@ def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_named(told: Told, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    done = told("new", "environment", "coin", "--to", "locked")
+    done = told("new", "environment", "pfennig", "--to", "locked")
     assert done.exit_code == 1 and "cannot be written" in done.stderr
 
 
 def test_a_file_where_a_folder_should_be_is_named(told: Told, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     for what in ("environment", "scenario"):
-        done = told("new", what, "coin", "--to", "file/inner")
-        assert done.exit_code == 2 and "file/inner" in done.stderr and "Traceback" not in done.output
+        done = told("new", what, "pfennig", "--to", "file/inner")
+        assert done.exit_code == 1 and "file/inner" in done.stderr and "Traceback" not in done.output
     assert (tmp_path / "file").read_text() == "kept"
 
 
