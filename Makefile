@@ -25,7 +25,7 @@ demo: .venv/demo.stamp
 	$(BIN)/sparring runs
 
 test: .venv/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
