@@ -231,7 +231,7 @@ def test_a_reward_that_fails_is_invalid_not_zero(table: Any, preset: Any) -> Non
     roles = table.roles({**preset, "teacher": {"prompt": "brief/teacher", "reward": ["test_fails"]}})
     episode = table.play(propose_solve_critique_revise(), lambda p, r: "x", roles)
     score = settle(episode, roles, table.world()).score(0, "test_fails")
-    assert (score.validity, score.value) == (Validity.INVALID, None)
+    assert score is not None and (score.validity, score.value) == (Validity.INVALID, None)
     assert score.note.startswith("KeyError: 'who' (test_rewards.py")
 
 

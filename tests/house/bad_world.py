@@ -17,13 +17,14 @@ from sparring.scenarios.registry import environments
 
 STOP = threading.Event()  # set by tests when hanging calls may end
 RIGHT = [Score.valued("verifier", 1.0, "bad")]
+UNTYPED: Any = Score  # as a plug-in without a type checker calls it
 ANSWERS: dict[str, Any] = {
     "fine": ("well", 1.0, True, False, {"scores": RIGHT}),
     "nan reward": ("well", math.nan, True, False, {}),
     "no reward": ("well", None, True, False, {}),
     "text as reward": ("well", "one", True, False, {}),
     "nan score": ("well", 0.0, True, False, {"scores": [Score.valued("verifier", math.nan, "bad")]}),
-    "text as value": ("well", 0.0, True, False, {"scores": [RIGHT[0].__class__("verifier", "1", "valued", "bad")]}),
+    "text as value": ("well", 0.0, True, False, {"scores": [UNTYPED("verifier", "1", "valued", "bad")]}),
     "number as score": ("well", 0.0, True, False, {"scores": [0.5]}),
     "number for scores": ("well", 0.0, True, False, {"scores": 0.5}),
     "four values": ("well", 1.0, True, {}),

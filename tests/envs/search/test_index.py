@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.envs.search.dense import Spelling, embedders, unit
+from sparring.envs.search.dense import Spelling, unit
 from sparring.envs.search.documents import Corpus, Document
 from sparring.envs.search.index import Index, Way, build_index, open_index
 from sparring.scenarios.errors import EngineError, ScenarioError
+from sparring.scenarios.registry import embedders
 
 
 @pytest.mark.parametrize("way", ["bm25", "dense", "hybrid"])

@@ -67,7 +67,7 @@ def test_an_unknown_way_is_refused(folder: Path) -> None:
 
 
 def test_a_model_becomes_vectors_of_its_own_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sparring.envs.search.dense import embedders
+    from sparring.scenarios.registry import embedders
     from sparring.training.embedding import LocalEmbedder
     from sparring.training.tiny import FOLDER
 
