@@ -303,7 +303,7 @@ def test_a_reward_that_is_no_number_is_masked_told_and_stored(
     with sqlite3.connect(place / "sparring.db") as database:
         told = set(database.execute("SELECT validity, value, note FROM scores WHERE name = 'nan'"))
         assert database.execute("SELECT count(*) FROM advantages").fetchone() == (0,)
-    assert told == {("invalid", None, "nan is no number to learn from")}
+    assert told == {("invalid", None, "gave nan, no number to learn from")}
     assert counts(place)["r1"] == ("done", 3, 4) and len(set(hashes(place))) == 1
 
 
