@@ -51,7 +51,7 @@ def test_every_shipped_environment_keeps_the_contract(name: str, options: Mappin
     try:
         environment = environments.get(name)(options)
     except MissingExtra as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # an extra that is not installed: the message names it
     report = check_environment(environment, most=BY_NATURE.get((name, str(options.get("mode", ""))), 0.25), tasks=5)
     assert [finding.name for finding in report.findings] == list(POINTS)
     environment.close()

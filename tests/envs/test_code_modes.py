@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +9,9 @@ import pytest
 from numpy.random import default_rng
 
 from sparring.envs.code.env import CodeEnvironment, CodeOptions
-from sparring.envs.code.live import Live
 from sparring.envs.code.modes import MODES
 from sparring.envs.code.modes.base import on_held_out_side, read_value
 from sparring.envs.code.modes.expressions import INPUTS, Expression, telling_inputs, write_expression
-from sparring.envs.code.outcome import Limits, Ran, our_failure
 from sparring.envs.code.sandbox import Sandbox
 from sparring.envs.types import Refusal, Task, Validity
 from sparring.scenarios.errors import ScenarioError
@@ -132,28 +127,11 @@ def test_a_hostile_candidate_earns_nothing_under_its_own_name(play: Any, mode: s
     assert score.note.startswith(HOSTILE[answer])
 
 
-class Dying(Sandbox):
-    """Its zygotes are killed as soon as a child is open; nothing it runs comes to anything."""
-
-    def open(self, source: str, *, limits: Limits | None = None, variant: int = 0) -> Live:
-        live = super().open(source, limits=limits, variant=variant)
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
-        return live
-
-    def run(
-        self, source: str, *, stdin: str = "", trace: bool = False, limits: Limits | None = None, variant: int = 0
-    ) -> Ran:
-        return our_failure("the zygote is gone", self.tier)
-
-
 @pytest.mark.parametrize("mode", [*GRADED, "find_input", "notebook"])
-def test_a_failure_of_the_sandbox_is_invalid_and_never_nothing(mode: str) -> None:
-    with Dying(workers=1) as dying:
-        environment = CodeEnvironment({"mode": mode}, sandbox=dying)
-        environment.reset(seed=1)
-        scores = environment.step(environment.oracle() or "")[4]["scores"]
+def test_a_failure_of_the_sandbox_is_invalid_and_never_nothing(mode: str, dying: Sandbox) -> None:
+    environment = CodeEnvironment({"mode": mode}, sandbox=dying)
+    environment.reset(seed=1)
+    scores = environment.step(environment.oracle() or "")[4]["scores"]
     assert [(score.validity, score.value) for score in scores] == [(Validity.INVALID, None)]
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparring.envs.code.grader import Grade, Rules, Verdict, grade, rehearse
-from sparring.envs.code.live import Live
 from sparring.envs.code.outcome import Limits
 from sparring.envs.code.same import same
 from sparring.envs.code.sandbox import Sandbox
@@ -191,20 +187,8 @@ def test_a_float_may_stand_for_an_int_only_where_that_is_asked_for() -> None:
     assert not same(10**400, 1.0, exact=False)
 
 
-class Dying(Sandbox):
-    """Its zygotes are killed as soon as a child is open."""
-
-    def open(self, source: str, *, limits: Limits | None = None, variant: int = 0) -> Live:
-        live = super().open(source, limits=limits, variant=variant)
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
-        return live
-
-
-def test_our_own_failure_is_never_a_wrong_answer() -> None:
-    with Dying(workers=1) as dying:
-        found = grade(dying, RIGHT, "f", read_tests(CASES, "f"), RULES)
+def test_our_own_failure_is_never_a_wrong_answer(dying: Sandbox) -> None:
+    found = grade(dying, RIGHT, "f", read_tests(CASES, "f"), RULES)
     assert found.grade is Grade.SANDBOX_ERROR and found.note
 
 

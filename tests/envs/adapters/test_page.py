@@ -24,7 +24,7 @@ NEEDS = {
 
 def needed(name: str) -> str:
     if importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"{NEEDS[name]} is not installed")
+        pytest.skip(f"{NEEDS[name]} is not installed")  # an extra: the page shows how to install it
     return PAGES[name]
 
 

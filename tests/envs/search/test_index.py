@@ -21,9 +21,9 @@ from sparring.scenarios.registry import embedders
 
 
 @pytest.mark.parametrize("way", ["bm25", "dense", "hybrid"])
-def test_the_document_that_a_query_is_about_comes_first(index: Index, way: str) -> None:
-    assert index.search("who eats krill in the sea", 2, way)[0].id == "whale"  # type: ignore[arg-type]  # all three
-    assert index.search("Herons strike", 1, way)[0].id == "heron"  # type: ignore[arg-type]  # all three
+def test_the_document_that_a_query_is_about_comes_first(index: Index, way: Way) -> None:
+    assert index.search("who eats krill in the sea", 2, way)[0].id == "whale"
+    assert index.search("Herons strike", 1, way)[0].id == "heron"
 
 
 def test_spelling_finds_what_words_miss_and_hybrid_adds_both_up(index: Index) -> None:
