@@ -11,6 +11,7 @@ from typing import Any
 
 from sparring.envs.types import Ending, Episode, Refusal, Rubric, Score, Task, Turn
 
+from .engine import Message
 from .role import RUBRIC, Heard, View
 from .rubric import lines, make_rubric
 
@@ -20,7 +21,8 @@ ENVIRONMENT = "environment"
 @dataclass
 class Book:
     """One growing episode. ``states`` holds environment snapshots by environment turn; ``over`` the turns after which
-    the environment takes no more actions, ``seats`` the roles that hear each other only through the environment."""
+    the environment takes no more actions, ``seats`` the roles that hear each other only through the environment,
+    ``heard`` what a role newly read before it spoke, as messages."""
 
     index: int = 0
     pick: int = 0
@@ -34,6 +36,7 @@ class Book:
     over: set[int] = field(default_factory=set)
     seats: frozenset[str] = frozenset()
     failures: list[str] = field(default_factory=list)
+    heard: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     note: str = ""
 
     def reserve(self, count: int) -> int:
@@ -102,6 +105,15 @@ class Book:
             parts += [turn.token_ids, turn.context.token_ids if turn.context else ()]
             follows = turn.follows
         return tuple(token for part in reversed(parts) for token in part)
+
+    def messages(self, follows: int | None) -> tuple[Message, ...]:
+        """The same conversation as messages: what was read and what was said, oldest first."""
+        parts: list[tuple[Message, ...]] = []
+        while follows is not None:
+            turn = self.turn(follows)
+            parts += [(Message("assistant", turn.said),), self.heard.get(follows, ())]
+            follows = turn.follows
+        return tuple(message for part in reversed(parts) for message in part)
 
     def view(self, name: str, parent: int | None, sees: Sequence[str] = ()) -> View:
         """What lies before role ``name`` after turn ``parent``.

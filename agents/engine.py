@@ -6,12 +6,13 @@ Real engines (torch, HTTP servers) live in ``sparring.training.engines``; nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
-from sparring.envs.types import Finish, Segment
+from sparring.envs.types import Finish, Segment, Span
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import engines
 from sparring.scenarios.schema import Sampling
@@ -32,7 +33,8 @@ class Request:
     """One completion to sample: the whole prompt as token ids, the seed it owns, and a ``tag`` for reports (a role).
 
     ``adapter`` names the LoRA adapter of the policy to speak with, "" its own; engines of other models ignore it.
-    ``episode`` is a number that all requests of one role in one episode share.
+    ``episode`` is a number that all requests of one role in one episode share. ``messages`` are the same conversation
+    before rendering, for servers that read text.
     """
 
     prompt_ids: tuple[int, ...]
@@ -41,13 +43,25 @@ class Request:
     tag: str = ""
     adapter: str = ""
     episode: int = 0
+    messages: tuple[Message, ...] = ()
+
+    def within(self, context: int) -> Request:
+        """The request with its budget cut to what a model that reads ``context`` tokens has room for, 0 at worst."""
+        room = max(0, context - len(self.prompt_ids))
+        if room >= self.sampling.max_tokens:
+            return self
+        return replace(self, sampling=self.sampling.model_copy(update={"max_tokens": room}))
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What was sampled. ``logprobs`` are nats of the full distribution at temperature 1, one per token.
+    """What was sampled. ``logprobs`` are nats of the full distribution at the sampling temperature, one per token; NaN
+    where they are unknown.
 
     With ``Finish.STOP`` the last token id is the end-of-turn token itself: it was sampled, so it is trained on.
+    ``policy_version`` is the oldest that sampled a token; ``spans`` tell them apart where there were several.
+    ``text`` is what was said where the ids are not the engine's own. With ``Finish.ABORT`` there are no tokens and
+    ``error`` says why.
     """
 
     token_ids: tuple[int, ...]
@@ -55,6 +69,14 @@ class Completion:
     finish: Finish
     policy_version: int = 0
     engine: str = ""
+    spans: tuple[Span, ...] = ()
+    text: str | None = None
+    error: str = ""
+
+    @classmethod
+    def aborted(cls, error: str, policy_version: int = 0, engine: str = "") -> Completion:
+        """What a request gets that the engine could not serve."""
+        return cls((), (), Finish.ABORT, policy_version, engine, error=error)
 
 
 @runtime_checkable
@@ -62,7 +84,43 @@ class Engine(Protocol):
     """Samples completions; answers are in the order of the requests."""
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion per request, in order. Raises ``EngineError`` when the model cannot be used."""
+        """One completion per request, in order.
+
+        A request that a passing fault keeps from being served is ``Completion.aborted``. Raises ``EngineError`` when
+        nothing can be served until a person acts: a wrong key, an unknown model, a request no engine could meet.
+        """
+
+
+class Weights(Protocol):
+    """The policy as it is now, for engines that keep a copy."""
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The LoRA adapters it consists of, by the names requests use ("" its own); empty for whole models."""
+
+    @property
+    def module(self) -> Any:
+        """The trainer's own model, for an engine in this process."""
+
+    def save(self, version: int) -> Path:
+        """A folder with the model as ``transformers`` lays it out, or with the adapters as PEFT does: whole, and named
+        after the version. The one before it is kept, older ones go."""
+
+
+@runtime_checkable
+class Serving(Engine, Protocol):
+    """An engine that serves the shared policy. Turns carry the ``policy_version`` it was last given."""
+
+    policy_version: int
+
+    async def load(self, version: int, weights: Weights) -> None:
+        """From now on sample from these weights, and call them ``version``. What is being sampled goes on with them.
+
+        Raises ``EngineError`` when they could not be put in.
+        """
+
+    def close(self) -> None:
+        """Give back processes, memory and connections."""
 
 
 @runtime_checkable
@@ -91,21 +149,26 @@ def defuse(text: str, specials: Sequence[str]) -> str:
 
 
 def spoken(text: str, renderer: Renderer) -> tuple[int, ...]:
-    """The tokens of ``text`` as an assistant's whole turn: what stands between two generation prompts.
+    """The tokens of ``text`` as an assistant's whole turn.
 
     Raises ``ScenarioError`` when they do not say ``text``: a template rewrote it, or it names a control token.
     """
-    question = Message("user", "?")
-    opened = renderer.open([question]).token_ids
-    whole = renderer.open([question, Message("assistant", text)]).token_ids
-    after = renderer.extend(Finish.STOP, []).token_ids
-    ids = whole[len(opened) : len(whole) - len(after)]
-    if whole != opened + ids + after or renderer.decode(ids) != text:
+    ids = tokens_of(text, renderer)
+    if renderer.decode(ids) != text:
         raise ScenarioError(
             f"demonstration {text[:60]!r}: the chat template turns it into {renderer.decode(ids)[:60]!r}; write it "
             f"without control tokens and outer white space, the way the model itself would say it"
         )
     return ids
+
+
+def tokens_of(text: str, renderer: Renderer) -> tuple[int, ...]:
+    """What stands between two generation prompts where an assistant said ``text``; nearly so for odd templates."""
+    question = Message("user", "?")
+    opened = renderer.open([question]).token_ids
+    whole = renderer.open([question, Message("assistant", text)]).token_ids
+    after = renderer.extend(Finish.STOP, []).token_ids
+    return whole[len(opened) : len(whole) - len(after)]
 
 
 class ByteRenderer:
@@ -163,6 +226,13 @@ class ScriptedEngine:
         self._renderer = renderer or ByteRenderer()
         self.policy_version = 0
         self.calls: list[int] = []  # number of requests of each call
+
+    async def load(self, version: int, weights: Weights) -> None:
+        """Take the number; there is no model."""
+        self.policy_version = version
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One scripted completion per request, as bytes and an end token, cut at ``sampling.max_tokens``."""

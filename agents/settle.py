@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparring.envs.base import Environment
 from sparring.envs.guard import cause, short, unusable
-from sparring.envs.types import Ending, Episode, Score, Turn
+from sparring.envs.types import Ending, Episode, Finish, Score, Turn
 from sparring.scenarios.registry import rewards
 
 from .rewards import Context
@@ -34,6 +34,8 @@ def settle(episode: Episode, roles: Mapping[str, Role], environment: Environment
 
 def _settled(episode: Episode, turn: Turn, role: Role, context: Context) -> tuple[Score, ...]:
     held = {score.name: score for score in episode.scores.get(turn.index, ())}
+    if turn.finish is Finish.ABORT:
+        return tuple(held.values())  # nobody said anything: what it got when it was written stands
     for name in role.spec.reward:
         for score in _scored(name, episode, turn, context):
             held.setdefault(score.name, score)

@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sparring.envs.types import Finish, Refusal, Segment, Task, Turn
+from sparring.envs.types import Finish, Refusal, Score, Segment, Task, Turn
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.schema import NodeSpec
 from sparring.scenarios.seeds import derive
 
 from .book import ENVIRONMENT, Book
 from .conditions import VERIFIER, outcome
-from .engine import DEMONSTRATION, Completion, Engine, Renderer, Request, spoken
+from .engine import DEMONSTRATION, Completion, Engine, Message, Renderer, Request, spoken
 from .role import Role
 from .templates import Prompt
 from .world import Acted, Pool, Proposal, Standing, admit_all, demonstrate_all, step_all
@@ -64,7 +64,10 @@ class Runtime:
 
 
 async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[int | None]) -> list[Turn]:
-    """One visit of a role node: ``node.samples`` children for every picked turn, in one call of the engine."""
+    """One visit of a role node: ``node.samples`` children for every picked turn, in one call of the engine.
+
+    Turns that the engine could not make are written, and end their branches: they are not returned.
+    """
     book = runtime.book
     role = _role(runtime, name, node)
     parents = picked(book, waiting, node, runtime.derived(name, "pick", len(book.turns)))
@@ -74,26 +77,29 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
     first = book.reserve(len(parents) * node.samples)
     prompt = role.prompt_at(node.prompt)
     drafts: list[Turn] = []
-    prompts: list[tuple[int, ...]] = []
+    read: list[tuple[tuple[int, ...], tuple[Message, ...]]] = []
     for parent in parents:
-        context, follows = _context(runtime, role, prompt, parent, node.fresh)
-        prompt_ids = book.prompt_ids(follows) + context.token_ids
+        context, follows, news = _context(runtime, role, prompt, parent, node.fresh)
+        before = book.prompt_ids(follows) + context.token_ids, book.messages(follows) + news
         task = book.task(parent)
         for sample in range(node.samples):
             seed = runtime.derived(name, parent, sample)
             key = task.key if task else None
             place = first + len(drafts)
             drafts.append(Turn(place, parent, name, role.name, "", sample, follows, context, task=key, seed=seed))
-            prompts.append(prompt_ids)
+            read.append(before)
+            book.heard[place] = news
     shown = await _demonstrations(runtime, role, name, drafts)
     asked = [place for place in range(len(drafts)) if place not in shown]
     own = runtime.derived(role.name)
     requests = [
-        Request(prompts[place], role.spec.sampling, drafts[place].seed, role.name, role.spec.adapter, own)
+        Request(ids, role.spec.sampling, drafts[place].seed, role.name, role.spec.adapter, own, messages)
         for place in asked
+        for ids, messages in [read[place]]
     ]
     done = shown | dict(zip(asked, await _sampled(runtime, role, requests), strict=True))
-    return [_said(runtime, role, draft, done[place]) for place, draft in enumerate(drafts)]
+    made = [_said(runtime, role, draft, done[place]) for place, draft in enumerate(drafts)]
+    return [turn for turn in made if turn.finish is not Finish.ABORT]
 
 
 async def _sampled(runtime: Runtime, role: Role, requests: Sequence[Request]) -> list[Completion]:
@@ -133,17 +139,19 @@ def _role(runtime: Runtime, name: str, node: NodeSpec) -> Role:
 
 def _context(
     runtime: Runtime, role: Role, prompt: Prompt, parent: int | None, fresh: bool
-) -> tuple[Segment, int | None]:
+) -> tuple[Segment, int | None, tuple[Message, ...]]:
+    """What the role newly reads, rendered and as messages, and the turn of its own that it goes on from."""
     book = runtime.book
     before = None if fresh else next((turn for turn in book.path(parent) if turn.author == role.name), None)
     messages = role.observe(replace(book.view(role.name, parent, role.sees), tools=runtime.tools), prompt)
     if before is None:
-        return runtime.renderer.open(messages), None
-    return runtime.renderer.extend(before.finish, messages), before.index
+        return runtime.renderer.open(messages), None, tuple(messages)
+    return runtime.renderer.extend(before.finish, messages), before.index, tuple(messages)
 
 
 def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
-    said = clean(runtime.renderer.decode(done.token_ids))
+    book = runtime.book
+    said = clean(runtime.renderer.decode(done.token_ids) if done.text is None else done.text)
     turn = draft.amended(
         said=said,
         token_ids=tuple(done.token_ids),
@@ -151,10 +159,14 @@ def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
         finish=done.finish,
         policy_version=done.policy_version,
         engine=done.engine,
+        spans=tuple(done.spans),
         parsed=role.parse(said),
     )
-    runtime.book.write(turn)
-    return turn
+    if done.finish is Finish.ABORT:
+        book.failures.append(f"engine {done.engine}: {done.error}")
+        book.over.add(turn.index)
+        book.give(turn.index, [Score.invalid(name, done.engine, done.error) for name in role.spec.reward])
+    return book.write(turn)
 
 
 def clean(text: str) -> str:

@@ -34,10 +34,15 @@ class Validity(StrEnum):
 
 
 class Finish(StrEnum):
-    """Why an engine stopped: it sampled a stop token, ran out of budget, or was aborted."""
+    """Why an engine stopped.
+
+    It sampled a stop token, used up its budget or the model's context, or could not go on (``ABORT``: no fault of the
+    model, so nothing it said counts).
+    """
 
     STOP = "stop"
     LENGTH = "length"
+    CONTEXT = "context"
     ABORT = "abort"
 
 
@@ -173,6 +178,15 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens ``start`` up to, not including, ``end`` of a turn were sampled by policy ``version``."""
+
+    version: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One message by one author. Turns of an episode form a tree by ``parent``; a role's conversation is a chain by
     ``follows``.
@@ -180,7 +194,9 @@ class Turn:
     The engine's prompt for a role turn is, along the ``follows`` chain, each turn's ``context.token_ids`` and
     ``token_ids``, then this turn's ``context.token_ids``. ``train_context`` replaces ``context`` for the update when
     help shown while sampling must be stripped. Environment turns have no tokens. ``engine`` names what spoke: an
-    engine, ``oracle`` for a demonstration (its log-probs are NaN: unknown), the environment's ``stamp``.
+    engine, ``demonstration`` where nobody sampled, the environment's ``stamp``. Log-probs are NaN where they are
+    unknown. ``spans`` say which policy sampled which tokens where it changed in mid-turn; ``policy_version`` is then
+    the oldest.
     """
 
     index: int
@@ -201,6 +217,7 @@ class Turn:
     task: str | None = None  # key of the task in force once this turn was made
     seed: int = 0
     addressee: str | None = None  # the seat an environment turn is for; None: everybody
+    spans: tuple[Span, ...] = ()  # empty: one policy sampled all of it
 
     def __post_init__(self) -> None:
         """Refuse tokens without a log-prob each: the trainer would weigh the wrong token."""

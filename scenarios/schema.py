@@ -21,8 +21,8 @@ from .schedule import Now, Schedule, place
 from .training_spec import CheckpointSpec, OptimizerSpec, ReferenceSpec, TrainerSpec, TrainingSpec, WhenSpec
 
 __all__ = [
-    "END", "Arrow", "AuditSpec", "BudgetSpec", "CheckpointSpec", "Edge", "EvaluationSpec", "Flag", "GraphSpec",
-    "GroupSpec", "LoraSpec", "NodeSpec", "Number", "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec", "RoleSpec",
+    "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec", "Flag",
+    "GraphSpec", "GroupSpec", "LoraSpec", "NodeSpec", "Number", "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec", "RoleSpec",
     "RolloutSpec", "Sampling", "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole",
     "located",
 ]  # fmt: skip
@@ -89,13 +89,17 @@ class PolicySpec(Spec):
 
 
 class RolloutSpec(Spec):
-    """One step's play: ``picks`` curriculum decisions share ``episodes`` episodes."""
+    """One step's play: ``picks`` curriculum decisions share ``episodes`` episodes.
+
+    ``ahead``: how many steps play may run ahead of training; 0 samples every step from the newest policy.
+    """
 
     episodes: Whole = Field(default=12, ge=1)
     picks: Whole = Field(default=4, ge=1)
     deterministic: Flag = True
     workers: Whole = Field(default=2, ge=1, le=256)
     max_broken: Number = Field(default=0.2, ge=0, le=1)
+    ahead: Whole = Field(default=0, ge=0, le=8)
 
     @model_validator(mode="after")
     def _enough(self) -> RolloutSpec:
@@ -117,6 +121,15 @@ class EvaluationSpec(Spec):
     tasks: Whole = Field(default=200, ge=1)
     metrics: tuple[str, ...] = ("accuracy",)
     temperature: Number = Field(default=1.0, ge=0, le=10)
+
+
+class CanarySpec(Spec):
+    """After weights are put into the engine, and every ``every`` steps (0: never), it speaks ``tokens`` tokens that the
+    trainer scores too. A mean gap above ``most`` nats stops the run; ``null`` is 0.001, or 0.1 for 16-bit weights."""
+
+    every: Whole = Field(default=1, ge=0)
+    tokens: Whole = Field(default=64, ge=8, le=4096)
+    most: Number | None = Field(default=None, gt=0)
 
 
 class AuditSpec(Spec):
@@ -165,6 +178,7 @@ class Scenario(Spec):
     group: GroupSpec = GroupSpec()
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    canary: CanarySpec = CanarySpec()
     audit: AuditSpec = AuditSpec()
     budget: BudgetSpec = BudgetSpec()
     store: StoreSpec = StoreSpec()

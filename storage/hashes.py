@@ -80,6 +80,7 @@ def _turn(turn: Turn) -> list[Any]:
         *(_blob(pack_tokens(turn.token_ids)), _blob(pack_logprobs(turn.logprobs))),
         *(turn.finish, turn.policy_version, turn.engine, parsed, turn.task, turn.seed),
         *([turn.addressee] if turn.addressee is not None else []),  # absent: as rows of older schemas were hashed
+        *([[span.version, span.start, span.end] for span in turn.spans]),  # absent too where there are none
     ]
 
 

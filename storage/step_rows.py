@@ -71,9 +71,9 @@ class StepWriter:
     def _policy_versions(self) -> dict[int, int]:
         """Version number -> row id, adding versions not met before. Behaviour versions may come without a hash."""
         record, versions = self.record, PolicyVersions
-        needed = {turn.policy_version for episode in record.episodes for turn in episode.turns} | {
-            record.policy_version
-        }
+        turns = [turn for episode in record.episodes for turn in episode.turns]
+        needed = {record.policy_version, *(turn.policy_version for turn in turns)}
+        needed |= {span.version for turn in turns for span in turn.spans}
         rows = self.connection.execute(
             select(versions.id, versions.number, versions.weights_sha).where(
                 versions.run_id == self.run_id, versions.number.in_(needed)

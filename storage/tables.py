@@ -228,6 +228,7 @@ class Turns(Base):
         ForeignKey("segments.id", deferrable=True, initially="DEFERRED")
     )
     addressee: Mapped[str | None]
+    spans: Mapped[JsonText] = mapped_column(Json, nullable=True)
     __table_args__ = (
         UniqueConstraint("episode_id", "number"),
         _turn("parent"),

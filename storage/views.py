@@ -60,7 +60,7 @@ SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, t.number
      FROM scores y WHERE y.turn_id = t.id) AS scores,
   f.reason AS refused, a.reward, a.value AS advantage,
   (SELECT sum(z.pull) FROM advantages z WHERE z.turn_id = t.id AND z.step_id = e.step_id) AS pull,
-  coalesce(k.key, t.task_key) AS task_key, p.number AS policy_version, t.engine, t.addressee
+  coalesce(k.key, t.task_key) AS task_key, p.number AS policy_version, t.engine, t.addressee, t.spans
 FROM turns t
 JOIN episodes e ON e.id = t.episode_id
 JOIN steps s ON s.id = e.step_id

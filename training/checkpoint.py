@@ -59,6 +59,26 @@ def write(
     return CheckpointRow(str(folder), sha, sum(file.stat().st_size for file in _files(folder)))
 
 
+def publish(folder: Path, model: Model, tokenizer: Any) -> Path:
+    """Write what an engine reads to ``folder``, all at once and without waiting for the disk: it may be lost."""
+    beside = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        _fill_served(beside, model)
+        tokenizer.save_pretrained(beside)
+        shutil.rmtree(folder, ignore_errors=True)
+        return beside.rename(folder)
+    except Exception as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        if not _disk_refused(error):
+            raise
+        raise StorageFull(
+            f"cannot write weights for the engine to {folder}: {getattr(error, 'strerror', None) or error}. "
+            "The last whole step is safe: free some space, then `sparring resume`"
+        ) from error
+
+
 def read(folder: Path, sha: str, model: Model, optimizer: Any) -> dict[str, Any]:
     """Load ``folder`` into ``model`` and ``optimizer`` after checking every hash; returns its JSON state.
 
@@ -144,14 +164,7 @@ def _fill(
     folder: Path, model: Model, tokenizer: Any, optimizer: Any, state: Mapping[str, Any], weights: str
 ) -> dict[str, str]:
     """Write every file but the manifest; the hashes of those whose bytes have passed through here."""
-    known: dict[str, str] = {}
-    if model.adapters is not None:
-        model.adapters.save(folder)
-    else:
-        known[WEIGHTS] = _save(folder / WEIGHTS, served(model), weights)
-        model.module.config.save_pretrained(folder)
-        if model.module.generation_config is not None:
-            model.module.generation_config.save_pretrained(folder)  # names every token that ends a turn
+    known = _fill_served(folder, model, weights)
     if len(model.heads):
         known[HEADS] = _save(folder / HEADS, model.heads.state_dict())
     if masters := model.masters.apart():
@@ -159,6 +172,18 @@ def _fill(
     known[OPTIMIZER] = _save(folder / OPTIMIZER, _flatten(optimizer))
     tokenizer.save_pretrained(folder)
     (folder / "state.json").write_text(json.dumps(state, sort_keys=True))
+    return known
+
+
+def _fill_served(folder: Path, model: Model, weights: str = "") -> dict[str, str]:
+    """Write what an engine reads: the model as ``transformers`` lays it out, or the adapters as PEFT does."""
+    if model.adapters is not None:
+        model.adapters.save(folder)
+        return {}
+    known = {WEIGHTS: _save(folder / WEIGHTS, served(model), weights)}
+    model.module.config.save_pretrained(folder)
+    if model.module.generation_config is not None:
+        model.module.generation_config.save_pretrained(folder)  # names every token that ends a turn
     return known
 
 

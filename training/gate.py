@@ -81,8 +81,12 @@ class Gate:
         return await outer
 
     def engine(self, engine: Engine) -> Engine:
-        """``engine`` behind the gate: requests of all waiting episodes are decoded together."""
-        return _Gated(self, engine)
+        """``engine`` behind the gate: requests of all waiting episodes are decoded together.
+
+        Where order is free, an engine that takes requests while others run (``stream``) is asked directly.
+        """
+        stream = None if self.deterministic else getattr(engine, "stream", None)
+        return _Gated(self, engine) if stream is None else stream()
 
     def close(self) -> None:
         """End the worker threads."""

@@ -20,13 +20,12 @@ from .session import Session
 from .summary import Figures, summarise
 
 
-async def learn(
-    session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False
-) -> str:
+async def learn(session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False) -> str:
     """Run to the last step or until ``stop()``: ``done`` or ``stopped``. Step 0 measures the untouched policy."""
     steps = session.scenario.training.steps
+    served = await session.serve(max(0, session.last_step))  # whatever the engine held before
     if session.last_step < 0:
-        await _begin(session, watch)
+        await _begin(session, served, watch)
         if stop():
             return "stopped" if steps else "done"
     for step in range(session.last_step + 1, steps + 1):
@@ -37,7 +36,7 @@ async def learn(
         episodes = await _play(session, picks, due, step)
         played = time.monotonic()
         lesson = session.update(due, episodes, step)
-        session.engine.policy_version = step
+        served = await session.serve(step)
         observe(session, picks, lesson.advantages, [episode.pick for episode in episodes])
         record = StepRecord(
             step=step,
@@ -45,7 +44,7 @@ async def learn(
             episodes=tuple(episodes),
             groups=lesson.groups,
             advantages=lesson.advantages,
-            metrics=summarise(episodes) | lesson.figures | {"play_seconds": played - clock},
+            metrics=summarise(episodes) | lesson.figures | served | {"play_seconds": played - clock},
             evaluations=await _measure(session, step),
             borrowed=lesson.earlier,
         )
@@ -83,9 +82,9 @@ async def _play(session: Session, picks: Sequence[Pick], due: Sequence[Planned],
     return session.plan.offer(due, episodes)
 
 
-async def _begin(session: Session, watch: Watch) -> None:
+async def _begin(session: Session, served: Figures, watch: Watch) -> None:
     clock = time.monotonic()
-    record = StepRecord(step=0, evaluations=await _measure(session, 0))
+    record = StepRecord(step=0, metrics=served, evaluations=await _measure(session, 0))
     _save(session, record, clock)
     _tell(session, watch, record, clock)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sparring.agents.engine import Serving
 from sparring.agents.graph import RoleGraph, build_graph
 from sparring.agents.role import check_sees, make_role
 from sparring.agents.stage import POLICY, Runtime
@@ -30,7 +31,9 @@ from .gate import Gate
 from .plan import Plan
 from .policy import Policy, load_policy
 from .probabilities import ask, probabilities
+from .published import Published
 from .rollout import Novelty, Rollout, Source
+from .summary import Figures
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Session(Course):
     ``engine`` serves the shared policy; other engines are reached through the rollout's runtime.
     """
 
-    engine: Any
+    engine: Serving
     curriculum: Curriculum
     rollout: Rollout
     evaluation: Evaluation | None
@@ -99,13 +102,23 @@ class Session(Course):
     def go_on(self, point: ResumePoint) -> None:
         """Also the curriculum and what was seen."""
         super().go_on(point)
-        self.engine.policy_version = point.policy_version
         self.curriculum.load_state_dict(point.curriculum_state)
         self.novelty.seen |= self.store.task_keys(point.run)
+
+    @property
+    def weights(self) -> Published:
+        """The policy as it is now, for engines that keep a copy; folders of it lie beside the checkpoints."""
+        return Published(self.learner, self.policy.tokenizer, lambda: self.folder / "served")
+
+    async def serve(self, version: int) -> Figures:
+        """Put the policy as it is now into the engine, as ``version``."""
+        await self.engine.load(version, self.weights)
+        return {}
 
     def close(self) -> None:
         """Give threads, environments, locks and connections back."""
         self.gate.close()
+        self.engine.close()
         self.rollout.runtime.environments.close()
         super().close()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from sparring.agents.engine import Completion, Request
+from sparring.agents.engine import Completion, Request, Weights
 from sparring.envs.types import Finish
 from sparring.scenarios.errors import EngineError
 
@@ -55,6 +55,13 @@ class TransformersEngine:
     def serve(cls, config: Config, policy: Policy) -> TransformersEngine:
         """The engine for the shared policy."""
         return cls(policy.model, policy.renderer.stop_ids, config)
+
+    async def load(self, version: int, weights: Weights) -> None:
+        """Take the number: the tensors are the trainer's own, so the weights are in already."""
+        self.policy_version = version
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order."""
