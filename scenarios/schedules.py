@@ -219,3 +219,5 @@ def _fits(path: KeyPath, pattern: str) -> bool:
 def _is(path: KeyPath, pattern: str) -> bool:
     wanted = pattern.split(".")
     return len(path) == len(wanted) and all(fnmatchcase(str(n), w) for n, w in zip(path, wanted, strict=True))
+
+

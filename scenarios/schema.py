@@ -22,9 +22,9 @@ from .training_spec import CheckpointSpec, OptimizerSpec, ReferenceSpec, Trainer
 
 __all__ = [
     "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec", "Flag",
-    "GraphSpec", "GroupSpec", "LoraSpec", "NodeSpec", "Number", "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec", "RoleSpec",
-    "RolloutSpec", "Sampling", "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole",
-    "located",
+    "GraphSpec", "GroupSpec", "LoraSpec", "NodeSpec", "Number", "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec",
+    "RoleSpec", "RolloutSpec", "Sampling", "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec",
+    "Whole", "located",
 ]  # fmt: skip
 
 

@@ -99,7 +99,9 @@ class Course:
         """The trainers that take part in ``step``."""
         return self.plan.due(step, self.figures)
 
-    def update(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int, own: Sequence[int] = ()) -> Lesson:
+    def update(
+        self, due: Sequence[Planned], episodes: Sequence[Episode], step: int, own: Sequence[int] = ()
+    ) -> Lesson:
         """What these trainers make of the episodes, applied to the policy.
 
         ``own`` are the database ids of the episodes, where they are stored already.

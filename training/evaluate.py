@@ -1,4 +1,5 @@
-"""Held-out accuracy: the scenario's own attempt nodes on tasks that training never sees; and an environment's measures."""
+"""Held-out accuracy: the scenario's own attempt nodes on tasks that training never sees; and an environment's measures.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +100,9 @@ class Evaluation:
         """Figures of every role (see ``summarise``) when the ``whole`` graph plays ``count`` of the held-out tasks."""
         return summarise(await self._play(whole, self.runtime, self.tasks[:count]))
 
-    async def _play(self, graph: RoleGraph, runtime: Runtime, tasks: Sequence[tuple[str, Task]]) -> list[Episode]:
+    async def _play(
+        self, graph: RoleGraph, runtime: Runtime, tasks: Sequence[tuple[str, Task]]
+    ) -> list[Episode]:
         own = dataclasses.replace(runtime, seed=(self.seed, "evaluation"), work=self.gate.work)
         starts = [partial(play, graph, own, task=task, index=index) for index, (_, task) in enumerate(tasks)]
         played: list[Episode] = await self.gate.play(starts)

@@ -42,7 +42,9 @@ class Study(Course):
         return [one.episode for one in found], tuple(one.id for one in found)
 
 
-def study(course: Study, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False) -> str:
+def study(
+    course: Study, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False
+) -> str:
     """Train to the last step or until ``stop()``: ``done`` or ``stopped``. Nothing is played or measured."""
     steps = course.scenario.training.steps
     if course.last_step < 0:

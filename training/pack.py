@@ -121,7 +121,9 @@ def _rows(
     credits = {index: by_place[Place(chain.episode, index)] for index in sorted(chain.trained)}
     for name in dict.fromkeys(map(loss_of, credits.values())):
         mine = {
-            index: row for index, row in credits.items() if loss_of(row) == name and (row.value != 0.0 or name in whole)
+            index: row
+            for index, row in credits.items()
+            if loss_of(row) == name and (row.value != 0.0 or name in whole)
         }
         if mine:
             spec = roles[chain.turns[-1].author]

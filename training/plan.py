@@ -58,7 +58,9 @@ class Plan:
     @property
     def losses(self) -> dict[str, Loss]:
         """Every trainer's losses by the names rows carry."""
-        return {planned.loss_name(own): loss for planned in self.trainers for own, loss in planned.part.losses.items()}
+        return {
+            planned.loss_name(own): loss for planned in self.trainers for own, loss in planned.part.losses.items()
+        }
 
     @property
     def needs(self) -> frozenset[str]:
@@ -126,7 +128,9 @@ def _scaled(row: Row, name: str, weight: float) -> Row:
     return replace(row, loss=name, coefficient_T=[weight * share for share in row.coefficient_T])
 
 
-def _moved(rows: Sequence[AdvantageRow], first: int, places: Sequence[int], planned: Planned) -> Iterator[AdvantageRow]:
+def _moved(
+    rows: Sequence[AdvantageRow], first: int, places: Sequence[int], planned: Planned
+) -> Iterator[AdvantageRow]:
     """``places`` are the numbers, in the step, of the episodes of earlier steps."""
     for row in rows:
         episode = row.episode if row.episode >= 0 else places[-row.episode - 1]

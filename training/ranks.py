@@ -172,7 +172,9 @@ class Ranks(Alone):
         return found
 
     @contextmanager
-    def together(self, learner: Learner, rows: Sequence[Row], shapes: Mapping[str, TokenAdvantage]) -> Iterator[None]:
+    def together(
+        self, learner: Learner, rows: Sequence[Row], shapes: Mapping[str, TokenAdvantage]
+    ) -> Iterator[None]:
         """A step of all ranks; after it rank 0's whole copy has the new weights."""
         from .shards import gather
 

@@ -200,9 +200,8 @@ class WholeOptimizer:
 
     def load_state_dict(self, state: Any) -> None:
         """Hand out a whole state; said by rank 0."""
-        outline = {
-            index: {name: _outline(value) for name, value in slots.items()} for index, slots in state["state"].items()
-        }
+        outline = {index: {name: _outline(value) for name, value in slots.items()} for index, slots in
+                   state["state"].items()}
         self.ranks.tell("restore", outline=outline)
         self.restore(outline, state["state"])
 

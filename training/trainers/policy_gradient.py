@@ -85,7 +85,10 @@ class PolicyGradient(Staged):
     def wants(self, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], round: int, first: int) -> list[Want]:
         """What the stages ask to be played before the groups are final; the step began with ``first`` episodes."""
         groups = [
-            group for role, spec in roles.items() if spec.trainable for group in form(episodes, role, spec, self.nodes)
+            group
+            for role, spec in roles.items()
+            if spec.trainable
+            for group in form(episodes, role, spec, self.nodes)
         ]
         return wanted(self.stages, groups, episodes, round, first)
 
