@@ -125,7 +125,7 @@ class EvaluationSpec(Spec):
 
 class CanarySpec(Spec):
     """After weights are put into the engine, and every ``every`` steps (0: never), it speaks ``tokens`` tokens that the
-    trainer scores too. A mean gap above ``most`` nats stops the run; ``null`` is 0.001, or 0.1 for 16-bit weights."""
+    trainer scores too. A mean gap above ``most`` nats stops the run; ``null`` is 0.0001, or 0.1 for 16-bit weights."""
 
     every: Whole = Field(default=1, ge=0)
     tokens: Whole = Field(default=64, ge=8, le=4096)

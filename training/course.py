@@ -50,6 +50,15 @@ Watch = Callable[[Told], None]
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A step's own scenario and plan, with every scheduled number as it is then, and the trainers that take part."""
+
+    scenario: Scenario
+    plan: Plan
+    due: Sequence[Planned]
+
+
+@dataclass(frozen=True)
 class Lesson:
     """What a step's episodes taught: who was compared, how each turn pulled, and the update's figures.
 
@@ -86,28 +95,22 @@ class Course:
     lasting: Sequence[Callable[[int], Sequence[int]]] = ()
     _sweeper: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "old-checkpoints"), repr=False)
 
-    def follow(self, step: int) -> Scenario:
-        """Set every scheduled number to what it is at ``step``; the scenario of that moment."""
-        now = Now(step, self.scenario.training.steps, self.figures, self.controls)
-        moment = self.scenario.at(now)
-        if moment is not self.scenario:
-            self.plan = self.plan.at(moment)
-            self.learner.losses, self.learner.spec = self.plan.losses, moment.training
-        return moment
+    def follow(self, step: int) -> Moment:
+        """The step as the scenario's schedules, and the figures of the newest whole step, have it."""
+        scenario = self.scenario.at(Now(step, self.scenario.training.steps, self.figures, self.controls))
+        plan = self.plan if scenario is self.scenario else self.plan.at(scenario)
+        return Moment(scenario, plan, plan.due(step, self.figures))
 
-    def due(self, step: int) -> list[Planned]:
-        """The trainers that take part in ``step``."""
-        return self.plan.due(step, self.figures)
-
-    def update(
-        self, due: Sequence[Planned], episodes: Sequence[Episode], step: int, own: Sequence[int] = ()
-    ) -> Lesson:
-        """What these trainers make of the episodes, applied to the policy.
+    def update(self, moment: Moment, episodes: Sequence[Episode], step: int, own: Sequence[int] = ()) -> Lesson:
+        """What the trainers make of the episodes, applied to the policy.
 
         ``own`` are the database ids of the episodes, where they are stored already.
         """
         clock = time.monotonic()
-        made = self.plan.make(due, episodes, step)
+        if moment.plan is not self.plan:
+            self.plan = moment.plan
+            self.learner.losses, self.learner.spec = self.plan.losses, moment.scenario.training
+        made = self.plan.make(moment.due, episodes, step)
         done = self.learner.step(made.rows, made.shapes)
         advantages = with_tokens(made.advantages, done.rows, made.shapes)
         earlier = queries.episode_ids(self.store, self.run, made.earlier) if made.earlier else []

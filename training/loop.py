@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -14,13 +14,25 @@ from sparring.scenarios.schema import Scenario
 from sparring.scenarios.seeds import derive
 from sparring.storage.records import AdvantageRow, EvaluationRow, StepRecord
 
-from .course import Told, Watch
-from .plan import Planned
+from .ahead import Ahead
+from .course import Moment, Told, Watch
 from .session import Session
-from .summary import Figures, summarise
+from .summary import Figures, lateness, summarise
 
 
-async def learn(session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False) -> str:
+@dataclass(frozen=True)
+class Played:
+    """What was played for a step: the curriculum's picks, the episodes in their order, and how long it took."""
+
+    moment: Moment
+    picks: Sequence[Pick]
+    episodes: Sequence[Episode]
+    seconds: float
+
+
+async def learn(
+    session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False
+) -> str:
     """Run to the last step or until ``stop()``: ``done`` or ``stopped``. Step 0 measures the untouched policy."""
     steps = session.scenario.training.steps
     served = await session.serve(max(0, session.last_step))  # whatever the engine held before
@@ -28,30 +40,28 @@ async def learn(session: Session, watch: Watch = lambda told: None, stop: Callab
         await _begin(session, served, watch)
         if stop():
             return "stopped" if steps else "done"
-    for step in range(session.last_step + 1, steps + 1):
-        clock = time.monotonic()
-        moment = session.follow(step)
-        picks = session.curriculum.propose(moment.rollout.picks, moment.rollout.episodes, _rng(session, step))
-        due = session.due(step)
-        episodes = await _play(session, picks, due, step)
-        played = time.monotonic()
-        lesson = session.update(due, episodes, step)
-        served = await session.serve(step)
-        observe(session, picks, lesson.advantages, [episode.pick for episode in episodes])
-        record = StepRecord(
-            step=step,
-            picks=tuple(picks),
-            episodes=tuple(episodes),
-            groups=lesson.groups,
-            advantages=lesson.advantages,
-            metrics=summarise(episodes) | lesson.figures | served | {"play_seconds": played - clock},
-            evaluations=await _measure(session, step),
-            borrowed=lesson.earlier,
-        )
-        _save(session, record, clock)
-        _tell(session, watch, record, clock)
-        if stop() or session.spent():
-            return "stopped" if step < steps else "done"
+    first = session.last_step + 1
+    async with Ahead(lambda step: _play(session, step), first, steps, session.scenario.rollout.ahead) as ahead:
+        for step in range(first, steps + 1):
+            clock = time.monotonic()
+            played = await ahead.take(step)
+            lesson = await ahead.beside(session.update, played.moment, played.episodes, step)
+            served = await session.serve(step)
+            observe(session, played.picks, lesson.advantages, [episode.pick for episode in played.episodes])
+            record = StepRecord(
+                step=step,
+                picks=tuple(played.picks),
+                episodes=tuple(played.episodes),
+                groups=lesson.groups,
+                advantages=lesson.advantages,
+                metrics=_figures(played, step) | lesson.figures | served,
+                evaluations=await ahead.alone(_measure(session, step)),
+                borrowed=lesson.earlier,
+            )
+            _save(session, record, clock)
+            _tell(session, watch, record, clock)
+            if stop() or session.spent():
+                return "stopped" if step < steps else "done"
     return "done"
 
 
@@ -72,14 +82,24 @@ def observe(
         session.curriculum.observe(pick.arm, fmean(values) if values else None)
 
 
-async def _play(session: Session, picks: Sequence[Pick], due: Sequence[Planned], step: int) -> list[Episode]:
+async def _play(session: Session, step: int) -> Played:
     """The step's episodes, and whatever the trainers' stages ask for on top until they ask for nothing."""
+    clock = time.monotonic()
+    moment = session.follow(step)
+    plan, due, rollout = moment.plan, moment.due, moment.scenario.rollout
+    picks = session.curriculum.propose(rollout.picks, rollout.episodes, _rng(session, step))
     episodes = await session.rollout.play(picks, step)
     round, first = 0, len(episodes)
-    while wants := session.plan.wants(due, episodes, round, first):
+    while wants := plan.wants(due, episodes, round, first):
         episodes += await session.rollout.more(wants, picks, episodes, step)
         round += 1
-    return session.plan.offer(due, episodes)
+    return Played(moment, picks, plan.offer(due, episodes), time.monotonic() - clock)
+
+
+def _figures(played: Played, step: int) -> Figures:
+    trained = {name for name, role in played.moment.scenario.roles.items() if role.trainable}
+    late = lateness(played.episodes, step, trained)
+    return {**summarise(played.episodes), **late, "play_seconds": played.seconds}
 
 
 async def _begin(session: Session, served: Figures, watch: Watch) -> None:

@@ -51,9 +51,8 @@ def study(
         course.save(StepRecord(step=0), time.monotonic())
     for step in range(course.last_step + 1, steps + 1):
         clock = time.monotonic()
-        course.follow(step)
         episodes, ids = course.episodes(step)
-        lesson = course.update(course.due(step), episodes, step, ids)
+        lesson = course.update(course.follow(step), episodes, step, ids)
         record = StepRecord(
             step=step,
             groups=lesson.groups,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, fsum
 from typing import TYPE_CHECKING, Any
 
 from sparring.agents.book import ENVIRONMENT
@@ -86,11 +86,18 @@ def probabilities(model: Any, asked: Sequence[Asked], temperature: float = 1.0) 
 
     0 is greedy: the likeliest token has probability 1. What is missing to 1 are other texts.
     """
+    found: dict[str, list[float]] = {}
+    for one, values in zip(asked, token_logprobs(model, asked, temperature), strict=True):
+        found.setdefault(one.label, []).append(exp(fsum(values)))
+    return found
+
+
+def token_logprobs(model: Any, asked: Sequence[Asked], temperature: float = 1.0) -> list[list[float]]:
+    """The log-prob in nats of every token of every answer, in order, from whole forward passes of ``model``."""
     import torch
 
     adapters = Adapters.of(model)
-    found: dict[str, list[float]] = {}
-    values = [0.0] * len(asked)
+    found: list[list[float]] = [[] for _ in asked]
     for adapter in dict.fromkeys(one.adapter for one in asked):
         if adapters is not None:
             adapters.use(adapter)
@@ -101,16 +108,14 @@ def probabilities(model: Any, asked: Sequence[Asked], temperature: float = 1.0) 
         for start in range(0, len(mine), ROWS):
             places = mine[start : start + ROWS]
             with torch.inference_mode():
-                logprobs = _score(model, [asked[at] for at in places], temperature)
-            for at, value in zip(places, logprobs, strict=True):
-                values[at] = exp(value)
-    for one, value in zip(asked, values, strict=True):
-        found.setdefault(one.label, []).append(value)
+                scored = _score(model, [asked[at] for at in places], temperature)
+            for at, values in zip(places, scored, strict=True):
+                found[at] = values
     return found
 
 
-def _score(model: Any, asked: Sequence[Asked], temperature: float) -> list[float]:
-    """Log-probs of whole answers in nats; rows are padded on the right, which a causal model does not see."""
+def _score(model: Any, asked: Sequence[Asked], temperature: float) -> list[list[float]]:
+    """Rows are padded on the right, which a causal model does not see."""
     import torch
 
     rows = [(*one.prompt_ids, *one.answer_ids) for one in asked]
@@ -131,5 +136,4 @@ def _score(model: Any, asked: Sequence[Asked], temperature: float) -> list[float
     else:
         logprob_BTV = torch.log_softmax(logits_BTV / temperature, dim=-1)
         taken_BT = logprob_BTV.gather(-1, target_BT[..., None])[..., 0]
-    total: list[float] = taken_BT.masked_fill(~told_BT[:, 1:], 0.0).double().sum(-1).tolist()
-    return total
+    return [taken_T[told_T].tolist() for taken_T, told_T in zip(taken_BT, told_BT[:, 1:], strict=True)]

@@ -24,7 +24,8 @@ from sparring.storage.records import ResumePoint
 from sparring.storage.store import Store
 
 from .auditing import audited
-from .course import Course, adapters_of, folder_of, info, learner_for
+from .canary import Canary
+from .course import Course, Moment, adapters_of, folder_of, info, learner_for
 from .curriculum import Curriculum, arms
 from .evaluate import Evaluation, Measured, evaluation_graph
 from .gate import Gate
@@ -76,6 +77,7 @@ class Session(Course):
     """
 
     engine: Serving
+    canary: Canary
     curriculum: Curriculum
     rollout: Rollout
     evaluation: Evaluation | None
@@ -83,18 +85,19 @@ class Session(Course):
     novelty: Novelty
     world: World
 
-    def follow(self, step: int) -> Scenario:
+    def follow(self, step: int) -> Moment:
         """Also what roles, rollout and curriculum read anew."""
         moment = super().follow(step)
-        if moment.environment != self.world.ref:
+        scenario = moment.scenario
+        if scenario.environment != self.world.ref:
             self.world.pool.close()
-            self.world = World.of(moment, self.world.unsafe)
+            self.world = World.of(scenario, self.world.unsafe)
             self.rollout.source = self.world.source
             self.rollout.runtime = replace(self.rollout.runtime, environments=self.world.pool)
-        if moment is not self.scenario:
-            roles = {name: make_role(name, spec, moment.base) for name, spec in moment.roles.items()}
+        if scenario is not self.scenario:
+            roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
             self.rollout.runtime = replace(self.rollout.runtime, roles=roles)
-            curriculum = make(curricula, moment.curriculum)
+            curriculum = make(curricula, scenario.curriculum)
             curriculum.load_state_dict(self.curriculum.state_dict())
             self.curriculum = curriculum
         return moment
@@ -111,9 +114,9 @@ class Session(Course):
         return Published(self.learner, self.policy.tokenizer, lambda: self.folder / "served")
 
     async def serve(self, version: int) -> Figures:
-        """Put the policy as it is now into the engine, as ``version``."""
+        """Put the policy as it is now into the engine, as ``version``, and hear whether it is in."""
         await self.engine.load(version, self.weights)
-        return {}
+        return await self.canary.check(self.engine, self.weights, version, self.folder)
 
     def close(self) -> None:
         """Give threads, environments, locks and connections back."""
@@ -196,6 +199,7 @@ class _Parts:
         session = Session(
             scenario=scenario, store=store, run=run, policy=self.policy, learner=self.learner, plan=self.plan,
             folder=folder_of(store, run), engine=engine, curriculum=self.curriculum, rollout=rollout,
+            canary=Canary(scenario.canary, self.policy.renderer, scenario.seed),
             evaluation=evaluation, gate=gate, novelty=novelty, world=self.world,
             lasting=[reader.versions for reader in self.readers],
         )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from sparring.agents.conditions import VERIFIER, outcome
+from sparring.agents.engine import DEMONSTRATION
 from sparring.agents.rewards import judged
-from sparring.envs.types import Ending, Episode, Turn, Validity
+from sparring.envs.types import Ending, Episode, Span, Turn, Validity
 
 Figures = dict[str, float | None]
 
@@ -25,6 +26,23 @@ def summarise(episodes: Sequence[Episode]) -> Figures:
     figures["turns"] = float(sum(bool(turn.token_ids) for _, turn in _turns(episodes)))
     figures["tokens"] = float(sum(len(turn.token_ids) for _, turn in _turns(episodes)))
     return figures | _scores(episodes) | _proposals(episodes) | _first(episodes) | _balanced(episodes)
+
+
+def lateness(episodes: Sequence[Episode], step: int, trained: Collection[str]) -> Figures:
+    """``late`` is the mean number of updates between the policy that spoke and the one that ``step`` trains.
+
+    Over sampled tokens of ``trained`` roles; ``late/most`` is the largest.
+    """
+    late = [
+        (step - 1 - span.version, span.end - span.start)
+        for _, turn in _turns(episodes)
+        for span in turn.spans or (Span(turn.policy_version, 0, len(turn.token_ids)),)
+        if turn.token_ids and turn.author in trained and turn.engine != DEMONSTRATION
+    ]
+    tokens = sum(count for _, count in late)
+    if not tokens:
+        return {}
+    return {"late": sum(by * count for by, count in late) / tokens, "late/most": float(max(by for by, _ in late))}
 
 
 def _turns(episodes: Sequence[Episode]) -> Iterator[tuple[Episode, Turn]]:

@@ -47,8 +47,8 @@ def test_an_old_database_keeps_every_row(old: Path) -> None:
     assert rows(old, "groups", compared) == before["groups"]
     for name in before.keys() - {"advantages", "groups", "turns"}:
         assert rows(old, name) == before[name]
-    assert [row[:-1] for row in rows(old, "turns")] == before["turns"]
-    assert {row[-1] for row in rows(old, "turns")} == {None}  # of before any seat was addressed
+    assert [row[:-2] for row in rows(old, "turns")] == before["turns"]
+    assert {row[-2:] for row in rows(old, "turns")} == {(None, None)}  # no seat was addressed, no policy changed
 
 
 def test_old_rows_read_as_those_of_one_trainer(old: Path) -> None:

@@ -140,7 +140,7 @@ def test_offline_training_repeats_the_update_that_was_made_while_playing(played:
         course = offline.start(load(scenario), store, "r1")
         course.stored = (1,)
         episodes, _ = course.episodes(1)
-        lesson = course.update(course.due(1), episodes, 1)
+        lesson = course.update(course.follow(1), episodes, 1)
         stored = select_rows(
             store, "SELECT a.value, a.pull FROM advantages a JOIN steps s ON s.id = a.step_id WHERE s.number = 1"
         ).rows

@@ -60,7 +60,7 @@ def test_one_tensor_that_changed_since_sampling_trips_the_gap(session: Session, 
         episodes = asyncio.run(session.rollout.play(PICKS, step))
         if step == 3:
             nudge(session.learner.model.module.get_parameter(tensor), 0.05)
-        gaps.append(session.update(session.due(step), episodes, step).figures["train/gap"] or 0.0)
+        gaps.append(session.update(session.follow(step), episodes, step).figures["train/gap"] or 0.0)
     assert max(gaps[:2]) < NOISE and gaps[2] > 100 * NOISE
 
 
@@ -107,7 +107,7 @@ def test_a_temperature_that_one_side_forgets_trips_the_gap(new_model: New) -> No
 def test_words_whose_text_reads_back_as_other_tokens_are_trained_as_sampled(session: Session) -> None:
     """trl#5224, prime-rl#1352, ms-swift#10012: turns went through text and came back as other tokens."""
     episodes = asyncio.run(session.rollout.play(PICKS, 1))
-    made = session.plan.make(session.due(1), episodes, 1)
+    made = session.plan.make(session.follow(1).due, episodes, 1)
     tokenizer = session.policy.tokenizer
     drifted = {
         (place, turn.index)
