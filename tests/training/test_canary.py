@@ -17,6 +17,7 @@ from sparring.agents.engine import Completion, Weights
 from sparring.scenarios.errors import TrainingStopped
 from sparring.scenarios.registry import engines
 from sparring.scenarios.schema import CanarySpec, LoraSpec
+from sparring.storage import queries
 from sparring.storage.store import Store
 from sparring.training.canary import Canary
 from sparring.training.engines.embedded import TransformersEngine
@@ -40,7 +41,7 @@ class Live:
 
 
 class Apart(TransformersEngine):
-    """An engine over a copy of the policy. ``forgets``: what its weight update leaves out, from version 2 on."""
+    """An engine over a copy of the policy. ``forgets``: what its weight update leaves out, from version 1 on."""
 
     forgets = ""
 
@@ -49,7 +50,7 @@ class Apart(TransformersEngine):
         return cls(copy.deepcopy(policy.model), policy.renderer.stop_ids, config)
 
     async def load(self, version: int, weights: Weights) -> None:
-        late = version >= 2
+        late = version >= 1
         held = dict(self.decoder.model.named_parameters())
         with torch.no_grad():
             for name, weight in weights.module.named_parameters():
@@ -136,15 +137,15 @@ def test_a_right_copy_trains_as_the_shared_tensors_do(run: Run) -> None:
     assert all(told.figures["canary/gap"] < 1e-5 for told in apart.told)
 
 
-@pytest.mark.parametrize(("kind", "problem"), [("forgetful", "log-probs differ"), ("uncounted", "version 1 is speak")])
+@pytest.mark.parametrize(("kind", "problem"), [("forgetful", "log-probs differ"), ("uncounted", "version 0 is speak")])
 def test_a_run_stops_at_the_step_whose_weights_did_not_arrive(
     run: Run, tmp_path: Path, kind: str, problem: str
 ) -> None:
-    with pytest.raises(TrainingStopped, match=rf"policy version 2: .*{problem}.*sparring resume"):
-        run("run", f"engine.kind={kind}", "training.optimizer.lr=0.05")
+    with pytest.raises(TrainingStopped, match=rf"policy version 1: .*{problem}.*sparring resume"):
+        run("run", f"engine.kind={kind}")
     with Store(tmp_path / "run" / "sparring.db") as store:
-        assert store.resume_point("r1").last_step == 1
-    (evidence,) = (tmp_path / "run").rglob("canary-v000002.json")
+        assert [step.step for step in queries.steps(store, "r1")] == [0]
+    (evidence,) = (tmp_path / "run").rglob("canary-v000001.json")
     told = json.loads(evidence.read_text())
     assert len(told["probes"]) == 4 and len(told["tokens"]) >= 4
 

@@ -64,7 +64,7 @@ def test_a_run_with_heads_schedules_and_several_trainers_resumes_to_the_same_end
     point = store.resume_point("r1")
     rest = ran(resume(from_resolved(point.scenario), store, point))
     assert (rest.status, rest.hash, rest.weights) == ("done", whole.hash, whole.weights)
-    pace = [one.figures["train/lr"] for one in whole.told if one.figures]
+    pace = [one.figures["train/lr"] for one in whole.told if one.step]
     assert pace == pytest.approx([1e-3 - 0.9e-3 * step / 4 for step in (1, 2, 3, 4)])
 
 

@@ -78,8 +78,8 @@ def test_every_family_is_decoded_exactly() -> None:
         ]
     for model in models:
         assert with_slots(model.eval(), 2).decoder.verify(1e-5) <= 1e-5
-    with pytest.raises(EngineError, match="the model reads 100"):  # beyond its window a model would forget
-        with_slots(models[1], 2).sample([request(0, tokens=100)])
+    over = with_slots(models[1], 2).sample([request(0, tokens=100)])[0]  # beyond its window a model would forget
+    assert len(request(0).prompt_ids) + len(over.token_ids) <= 100
 
 
 def test_what_else_is_in_the_batch_changes_nothing(model: Any) -> None:
@@ -243,10 +243,14 @@ def test_angles_that_depend_on_the_length_are_asked_for_anew(new_model: Callable
     assert_same(engine.sample([request(2)]), plain.sample([request(2)]))
 
 
-def test_a_prompt_that_does_not_fit_is_refused(engine: Any) -> None:
-    with pytest.raises(EngineError, match="the model reads 1024"):
-        engine.sample([request(0, prompt=(1,) * 1020)])
-    assert engine.sample([request(0, prompt=(1,) * 1020, tokens=4)])[0].token_ids
+def test_a_budget_is_cut_to_the_room_the_context_has(model: Any) -> None:
+    engine = TransformersEngine(model, ())
+    full, cut, own = engine.sample(
+        [request(0, prompt=(1,) * length, tokens=tokens) for length, tokens in ((1024, 12), (1020, 12), (1020, 4))]
+    )
+    assert (full.finish, full.token_ids) == (Finish.CONTEXT, ())
+    assert (cut.finish, len(cut.token_ids)) == (Finish.CONTEXT, 4)
+    assert (own.finish, own.token_ids) == (Finish.LENGTH, cut.token_ids)
 
 
 def test_an_empty_prompt_is_refused(engine: Any) -> None:
