@@ -105,6 +105,8 @@ class RolloutSpec(Spec):
     def _enough(self) -> RolloutSpec:
         if self.picks > self.episodes:
             raise ValueError(f"picks: {self.picks} decisions cannot share episodes: {self.episodes}; lower picks")
+        if self.ahead and self.deterministic:
+            raise ValueError("ahead: play goes on while weights change, so timing decides; set deterministic: false")
         return self
 
 

@@ -7,9 +7,14 @@ measured; with more, play goes on while the trainer works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from sparring.scenarios.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from sparring.scenarios.schema import Scenario
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -27,6 +32,28 @@ def capacity(ahead: int, version: int, batch: int, begun: int) -> int:
     (8, 0, 8)
     """
     return max(0, (ahead + version + 1) * batch - begun)
+
+
+def check_ahead(scenario: Scenario, engine: Any, losses: Mapping[str, Any]) -> None:
+    """Raise ``ScenarioError`` where play ahead of training would go wrong without a sign.
+
+    The engine must hold weights of its own, and every policy loss must take into account that older weights sampled.
+    """
+    ahead = scenario.rollout.ahead
+    if not ahead:
+        return
+    if getattr(engine, "shares", False):
+        raise ScenarioError(
+            f"rollout.ahead: {ahead} lets the engine speak while the trainer changes the tensors it reads; give it a "
+            "copy (engine: {kind: transformers, copy: true}), or set rollout.ahead: 0"
+        )
+    for name, loss in losses.items():
+        if not getattr(loss, "corrects", True):
+            raise ScenarioError(
+                f"rollout.ahead: {ahead} trains on what older weights sampled, and the loss of {name!r} takes no "
+                "account of that; use one with the ratio to the engine (dapo, grpo), or give it a correction "
+                "(old: start, correction: [{mode: truncate}]), or set rollout.ahead: 0"
+            )
 
 
 class Ahead(Generic[T]):

@@ -23,6 +23,7 @@ from sparring.scenarios.seeds import derive
 from sparring.storage.records import ResumePoint
 from sparring.storage.store import Store
 
+from .ahead import check_ahead
 from .auditing import audited
 from .canary import Canary
 from .course import Course, Moment, adapters_of, folder_of, info, learner_for
@@ -180,6 +181,7 @@ class _Parts:
         scenario = self.scenario
         gate = Gate(scenario.rollout.workers, scenario.rollout.deterministic)
         engine, served = self._engines(gate)
+        check_ahead(scenario, engine, self.plan.losses)
         tasks = self._held_out()
         novelty = Novelty(reserved=frozenset(task.key for _, task in tasks))
         runtime = Runtime(

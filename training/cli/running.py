@@ -78,6 +78,12 @@ def resume(
         if status == "done":
             typer.echo(f"{name} is done, nothing is left to do. Look at it with: {typed(store, f'show {name}')}")
             return
+        if store.run(name).info.get("recorded"):
+            typer.echo(
+                f"{name} was recorded by sparring serve and is whole as it is; learn from it with: "
+                f"{typed(store, f'train SCENARIO --offline --from {name}')}"
+            )
+            return
         scenario = from_resolved(scenario_of(store, name))
         source = store.run(name).info.get("offline")
         if source is not None:

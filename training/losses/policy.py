@@ -134,6 +134,17 @@ class PolicyGradient:
         return frozenset(name for name, needed in wanted.items() if needed)
 
     @property
+    def corrects(self) -> bool:
+        """Whether a token that an older policy sampled counts by what the policy thinks of it since, or is meant to be
+        learnt from wherever it comes from."""
+        config = self.config
+        if config.denominator == "old":
+            return config.old == "engine" or bool(config.correction)
+        whole = (1.0, 1.0)
+        weighed = config.positive_ratio != whole or config.negative_ratio != whole or config.correction
+        return bool(weighed or config.shift or config.tether or config.gradient == "shaped")
+
+    @property
     def every_token(self) -> bool:
         """Whether tokens of advantage 0 matter: to a regulariser, or to a figure of their whole trajectory."""
         config = self.config
