@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sparring.envs.types import Finish, Refusal, Score, Segment, Task, Turn
+from sparring.envs.types import Finish, Parsed, Refusal, Score, Segment, Task, Turn
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.schema import NodeSpec
 from sparring.scenarios.seeds import derive
@@ -152,6 +152,7 @@ def _context(
 def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
     book = runtime.book
     said = clean(runtime.renderer.decode(done.token_ids) if done.text is None else done.text)
+    lost = done.finish is Finish.ABORT  # silence that means nothing, whatever the role's parser makes of silence
     turn = draft.amended(
         said=said,
         token_ids=tuple(done.token_ids),
@@ -160,9 +161,9 @@ def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
         policy_version=done.policy_version,
         engine=done.engine,
         spans=tuple(done.spans),
-        parsed=role.parse(said),
+        parsed=Parsed(role.contract, None, done.error) if lost else role.parse(said),
     )
-    if done.finish is Finish.ABORT:
+    if lost:
         book.failures.append(f"engine {done.engine}: {done.error}")
         book.over.add(turn.index)
         book.give(turn.index, [Score.invalid(name, done.engine, done.error) for name in role.spec.reward])
