@@ -7,6 +7,7 @@ query-key norms). ``Decoder.verify`` compares it with the model's own forward be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ class Cache:
     """Keys and values of ``slots`` sequences, each up to ``length`` tokens: per layer two (S, H_kv, T, D) tensors.
 
     Where ``decoder.lean``, keys lie in memory as (S, H_kv, D, T), which is how a product with them is read fastest.
-    It lives for one call and holds what stays the same in it: the angles, and the few weights of query-key norms.
+    It also holds what stays the same while the weights do: the angles, and the few weights of query-key norms.
     """
 
     def __init__(self, decoder: Decoder, slots: int, length: int) -> None:
@@ -113,10 +114,30 @@ class Cache:
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in decoder.layers]
         self.angles, self.scales = decoder.table(length), decoder.scales()
 
-    def keep(self, slots_S: Tensor) -> None:
-        """Shrink to these slots, in this order."""
-        self.keys = [_flip(_flip(keys, self.flipped)[slots_S], self.flipped) for keys in self.keys]
-        self.values = [values[slots_S] for values in self.values]
+    def first(self, slots: int) -> Cache:
+        """A view of the first so many slots: what is written there is written here."""
+        if slots == len(self.keys[0]):
+            return self
+        view = copy(self)
+        view.keys, view.values = [part[:slots] for part in self.keys], [part[:slots] for part in self.values]
+        return view
+
+    def take(self, smaller: Cache) -> None:
+        """Begin with the slots of a cache that has grown too small."""
+        slots, _, length, _ = smaller.keys[0].shape
+        for mine, theirs in ((self.keys, smaller.keys), (self.values, smaller.values)):
+            for layer, tensor in enumerate(theirs):
+                mine[layer][:slots, :, :length] = tensor
+
+    def move(self, old_S: Tensor, new_S: Tensor, length: int) -> None:
+        """Put the first ``length`` tokens of slots ``old_S`` where ``new_S`` were."""
+        for part in (*self.keys, *self.values):
+            part[new_S, :, :length] = part[old_S, :, :length]
+
+    def renew(self, decoder: Decoder) -> None:
+        """The weights have changed: so have those it holds, in the same memory."""
+        for mine, theirs in zip(self.scales, decoder.scales(), strict=True):
+            mine.copy_(theirs)
 
     def copy_from(self, other: Cache, rows_S: Tensor, slots_S: Tensor) -> None:
         """Fill ``slots_S`` with rows ``rows_S`` of ``other``: siblings share one prefill."""

@@ -17,10 +17,7 @@ UNBOUNDED = 1 << 20  # for models that name no longest input
 
 
 class Generic:
-    """The model's own forward as a decoder. ``cached`` is off where its cache cannot be used: then all is read again.
-
-    ``open`` reads the prompts of a wave, ``step`` appends one token to each of its rows, ``keep`` drops rows.
-    """
+    """The model's own forward as a decoder. ``cached`` is off where its cache is of no use: all is read again then."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -28,8 +25,6 @@ class Generic:
         config = model.config.get_text_config()
         longest = [getattr(config, name, None) for name in LENGTHS]
         self.max_length = int(next((n for n in longest if isinstance(n, int) and n > 0), UNBOUNDED))
-        self._ids_ST = torch.zeros((0, 0), dtype=torch.long)
-        self._cache: Any = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -43,21 +38,10 @@ class Generic:
         found: torch.device = self.model.get_input_embeddings().weight.device
         return found
 
-    def open(self, ids_ST: Tensor) -> Tensor:
-        """Read prompts (S, T) of one length; logits (S, V) after the last token of each."""
-        self._ids_ST, self._cache = ids_ST, None
-        return self._read(ids_ST)
-
-    def step(self, token_S: Tensor) -> Tensor:
-        """Append one token to every row; logits (S, V)."""
-        self._ids_ST = torch.cat((self._ids_ST, token_S[:, None]), 1)
-        return self._read(token_S[:, None] if self.cached else self._ids_ST)
-
-    def keep(self, row_S: Tensor) -> None:
-        """Go on with these rows, in this order; a row may be named several times."""
-        self._ids_ST = self._ids_ST[row_S]
-        if self.cached:
-            self._cache.batch_select_indices(row_S)
+    def open(self, ids_ST: Tensor) -> tuple[Tensor, Reading]:
+        """Read prompts (S, T) of one length; logits (S, V) after the last token of each, and what reads on."""
+        reading = Reading(self, ids_ST)
+        return reading.read(ids_ST), reading
 
     def verify(self, tolerance: float = 1e-4) -> float:
         """Largest log-prob gap to a whole forward on a probe, with a cache if it can be used, else without.
@@ -83,19 +67,40 @@ class Generic:
         ids = torch.arange(24, device=self.device).view(2, 12) * 37 % size
         with torch.inference_mode():
             whole = torch.log_softmax(self.model(input_ids=ids, use_cache=False).logits.float(), -1)
-            found = [torch.log_softmax(self.open(ids[:1, :6]).float(), -1)]
-            gap = (found[0] - whole[:1, 5]).abs().max()
-            self.open(ids[:, :6])
-            self.keep(torch.tensor([1, 0, 1], device=self.device))
+            first = torch.log_softmax(self.open(ids[:1, :6])[0].float(), -1)
+            gap = (first - whole[:1, 5]).abs().max()
+            _, reading = self.open(ids[:, :6])
+            reading.keep(torch.tensor([1, 0, 1], device=self.device))
             for at in range(6, 12):
-                mine = torch.log_softmax(self.step(ids[[1, 0, 1], at]).float(), -1)
+                mine = torch.log_softmax(reading.step(ids[[1, 0, 1], at]).float(), -1)
                 gap = torch.maximum(gap, (mine - whole[[1, 0, 1], at]).abs().max())
         return float(gap) if bool(gap == gap) else float("inf")
 
-    def _read(self, ids_ST: Tensor) -> Tensor:
-        more = {"use_cache": True, "past_key_values": self._cache} if self.cached else {"use_cache": False}
-        out = self.model(input_ids=ids_ST, **more)
-        if self.cached:
+
+class Reading:
+    """The rows of one wave as far as the model has read them."""
+
+    def __init__(self, decoder: Generic, ids_ST: Tensor) -> None:
+        self.decoder, self._ids_ST = decoder, ids_ST
+        self._cache: Any = None
+
+    def step(self, token_S: Tensor) -> Tensor:
+        """Append one token to every row; logits (S, V)."""
+        self._ids_ST = torch.cat((self._ids_ST, token_S[:, None]), 1)
+        return self.read(token_S[:, None] if self.decoder.cached else self._ids_ST)
+
+    def keep(self, row_S: Tensor) -> None:
+        """Go on with these rows, in this order; a row may be named several times."""
+        self._ids_ST = self._ids_ST[row_S]
+        if self.decoder.cached:
+            self._cache.batch_select_indices(row_S)
+
+    def read(self, ids_ST: Tensor) -> Tensor:
+        """Logits (S, V) after the last of these tokens."""
+        cached = self.decoder.cached
+        more = {"use_cache": True, "past_key_values": self._cache} if cached else {"use_cache": False}
+        out = self.decoder.model(input_ids=ids_ST, **more)
+        if cached:
             self._cache = out.past_key_values
         logits: Tensor = out.logits[:, -1]
         return logits
