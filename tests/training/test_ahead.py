@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.training.ahead import Ahead, capacity
+from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.load import load
+from sparring.storage.store import Store
+from sparring.training.ahead import Ahead, capacity, check_ahead
+from sparring.training.plan import Plan
+from sparring.training.session import start
 
+Run = Callable[..., Any]
 SMALL = st.integers(0, 5)
 
 
@@ -112,4 +119,37 @@ def test_a_failure_ahead_is_told_at_its_own_step_and_ends_the_rest() -> None:
     assert begun[:2] == [1, 2]
 
 
-Run = Callable[..., Any]
+@pytest.mark.parametrize(("loss", "corrects"), [
+    ("dapo", True), ("grpo", True), ("gspo", True), ("{kind: dapo, old: start}", False), ("reinforce", False),
+    ("{kind: dapo, old: start, correction: [{mode: truncate}]}", True), ("topr", True), ("asymre", True),
+])  # fmt: skip
+def test_losses_that_ignore_who_sampled_are_refused_ahead(scenario: Path, loss: str, corrects: bool) -> None:
+    wanted = load(scenario, [f"training.loss={loss}", "rollout.ahead=1", "rollout.deterministic=false"])
+    losses = Plan.of(wanted, None).losses
+    if corrects:
+        check_ahead(wanted, None, losses)
+    else:
+        with pytest.raises(ScenarioError, match=r"rollout\.ahead: 1 trains on what older weights sampled.*'rl'"):
+            check_ahead(wanted, None, losses)
+
+
+def test_ahead_needs_an_order_that_is_free(scenario: Path) -> None:
+    with pytest.raises(ScenarioError, match="set deterministic: false"):
+        load(scenario, ["rollout.ahead=1"])
+
+
+def test_ahead_is_refused_over_the_trainers_own_tensors(scenario: Path, tmp_path: Path) -> None:
+    wanted = load(scenario, ["rollout.ahead=1", "rollout.deterministic=false"])
+    with Store(tmp_path / "x.db") as store:
+        with pytest.raises(ScenarioError, match="copy: true"):
+            start(wanted, store)
+        assert store.runs() == []
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_a_run_ahead_trains_on_tokens_as_late_as_allowed(run: Run, ahead: int) -> None:
+    done = run("run", f"rollout.ahead={ahead}", "rollout.deterministic=false", "engine.copy=true", "training.steps=5")
+    assert done.status == "done" and len(done.told) == 6
+    late = [told.figures["late/most"] for told in done.told[1:]]
+    assert max(late) <= ahead and (not ahead or max(late) >= 1)
+    assert all(told.figures["canary/gap"] < 1e-5 for told in done.told)
