@@ -80,6 +80,11 @@ class TransformersEngine:
         async with held:
             yield
 
+    @property
+    def shares(self) -> bool:
+        """Whether it reads tensors that the trainer changes in place."""
+        return not self.config.copy_
+
     async def load(self, version: int, weights: Weights) -> None:
         """Call the weights ``version``. They are in already where the tensors are the trainer's own, else they are
         copied here."""
