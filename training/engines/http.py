@@ -9,12 +9,13 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import httpx
 import numpy as np
@@ -58,6 +59,15 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    query: Mapping[str, str]
+    passing: frozenset[int] = PASSING
+
+
+@dataclass(frozen=True, slots=True)
 class _Fault:
     why: str
     wait_s: float = 0.0  # what the server asks for
@@ -94,7 +104,7 @@ class Client:
 
     async def get(self, path: str, **query: str) -> Reply | Lost:
         """GET ``path``. Raises ``EngineError`` when the key is refused."""
-        return await self._ask("GET", path, None, query, PASSING)
+        return await self._ask(_Call("GET", path, None, query))
 
     async def post(
         self, path: str, body: Mapping[str, Any] | None = None, *, retried: bool = True, **query: str
@@ -103,53 +113,50 @@ class Client:
 
         Raises ``EngineError`` when the key is refused.
         """
-        return await self._ask("POST", path, body or {}, query, PASSING if retried else PASSING - {500})
+        return await self._ask(_Call("POST", path, body or {}, query, PASSING if retried else PASSING - {500}))
+
+    def hurried(self, patience_s: float) -> Client:
+        """The same for calls that shall not wait long."""
+        return replace(self, patience_s=patience_s)
 
     def hide(self, text: str) -> str:
         """``text`` without the key, in case a server repeats it."""
         return text.replace(self._key, "***") if self._key else text
 
-    async def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str], passing: frozenset[int]
-    ) -> Reply | Lost:
+    async def _ask(self, call: _Call) -> Reply | Lost:
         since: float | None = None
+        fault = _Fault("")
         async with self._client() as client:
             for attempt in range(self.retries + 1):
-                found = await self._try(client, method, path, body, query, passing)
-                now = time.monotonic()
+                found = await self._try(client, call)
                 if isinstance(found, Reply):
                     self._down_since = None
                     return found
+                fault = found
+                now, wait_s = time.monotonic(), max(fault.wait_s, self._wait_s(attempt))
                 since = now if since is None else since
-                if found.unreachable and self._down_since is None:
+                if fault.unreachable and self._down_since is None:
                     self._down_since = now
-                wait_s = max(found.wait_s, self._wait_s(attempt))
-                if attempt == self.retries or now + wait_s - min(since, self._down_since or now) > self.patience_s:
+                known = since if self._down_since is None else min(since, self._down_since)
+                if attempt == self.retries or now + wait_s - known > self.patience_s:
                     break
                 await asyncio.sleep(wait_s)
-        return Lost(f"{self.name} at {self.url}: {found.why}, {attempt + 1} tries")
+        return Lost(f"{self.name} at {self.url}: {fault.why}; tried {attempt + 1} times")
 
-    async def _try(
-        self,
-        client: httpx.AsyncClient,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        query: Mapping[str, str],
-        passing: frozenset[int],
-    ) -> Reply | _Fault:
+    async def _try(self, client: httpx.AsyncClient, call: _Call) -> Reply | _Fault:
         try:
-            response = await client.request(method, self.url + path, json=body, params=dict(query))
+            response = await client.request(call.method, self.url + call.path, json=call.body, params=dict(call.query))
         except httpx.TimeoutException:
-            return _Fault(f"no answer to {path} in {self.timeout_s:g} s", unreachable=True)
+            return _Fault(f"no answer to {call.path} in {self.timeout_s:g} s", unreachable=True)
         except httpx.TransportError as error:
             return _Fault(f"cannot be reached ({self.hide(str(error)) or type(error).__name__})", unreachable=True)
+        reply = self._read(response)
         if response.status_code in (401, 403):
-            raise EngineError(self._refused(path, self._read(response)))
-        if response.status_code in passing:
-            said = self._read(response).said
-            return _Fault(f"HTTP {response.status_code} to {path}{': ' if said else ''}{said}", _retry_after(response))
-        return self._read(response)
+            raise EngineError(self._refused(call.path, reply))
+        if response.status_code in call.passing:
+            said = f": {reply.said}" if reply.said else ""
+            return _Fault(f"HTTP {response.status_code} to {call.path}{said}", _retry_after(response))
+        return reply
 
     def _read(self, response: httpx.Response) -> Reply:
         try:
@@ -213,6 +220,19 @@ class Client:
             verify=self._ssl,
             trust_env=not here,  # a proxy would look for this machine's loopback on its own
         )
+
+
+class PerLoop(Generic[T]):
+    """One of a kind per event loop, made when it is first asked for: locks and the like belong to a single loop."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._found: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+
+    @property
+    def here(self) -> T:
+        """The running loop's."""
+        return self._found.setdefault(asyncio.get_running_loop(), self._make())
 
 
 def settled(waiting: Coroutine[Any, Any, T]) -> T:
