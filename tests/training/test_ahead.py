@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.load import load
+from sparring.storage import queries
 from sparring.storage.store import Store
 from sparring.training.ahead import Ahead, capacity, check_ahead
 from sparring.training.plan import Plan
@@ -143,7 +144,7 @@ def test_ahead_is_refused_over_the_trainers_own_tensors(scenario: Path, tmp_path
     with Store(tmp_path / "x.db") as store:
         with pytest.raises(ScenarioError, match="copy: true"):
             start(wanted, store)
-        assert store.runs() == []
+        assert list(queries.runs(store)) == []
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])
