@@ -62,7 +62,7 @@ class FakeOpenAI:
     """
 
     def __init__(self, answer: Answer | str = "hello", models: Sequence[str] | None = ("m",), key: str = "") -> None:
-        self.answer: Answer = answer if callable(answer) else lambda body: answer
+        self.answer: Answer | str = answer
         self.models, self.key = models, key
         self.faults: deque[Reply] = deque()
         self.asked: list[Body] = []
@@ -117,7 +117,7 @@ class FakeOpenAI:
             fault = self.faults.popleft() if self.faults else None
             self.asked += [] if fault else [body]
         try:
-            found = fault or self.answer(body)
+            found = fault or (self.answer if isinstance(self.answer, str) else self.answer(body))
         finally:
             with self._lock:
                 self._busy -= 1
