@@ -51,7 +51,9 @@ async def meet(client: Client, policy: Policy, model: str | None, adapters: bool
     await compare(client, policy.tokenizer, name)
     if adapters is not None:
         await _takes_weights(client, adapters)
-    longest = [value for value in (card.get("max_model_len"), _context(policy)) if isinstance(value, int) and value > 0]
+    longest = [
+        value for value in (card.get("max_model_len"), context_of(policy)) if isinstance(value, int) and value > 0
+    ]
     headed = tied(policy.model) and unties(str(card.get("root", "")))
     server = Server(name, min(longest, default=1 << 20), await _version(client), headed)
     if adapters is not None:
@@ -116,7 +118,8 @@ def _cards(body: Any) -> list[dict[str, Any]]:
     return [card for card in found if isinstance(card, dict) and "id" in card]
 
 
-def _context(policy: Policy) -> int:
+def context_of(policy: Policy) -> int:
+    """Tokens the policy reads, 0 where its config names no end."""
     config = policy.model.config.get_text_config()
     return next((value for name in LENGTHS if isinstance(value := getattr(config, name, None), int)), 0)
 
