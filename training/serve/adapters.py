@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,12 @@ def put_in(module: Any, name: str, folder: Path) -> None:
         raise EngineError("LoRA adapters need peft: pip install 'sparring[lora]'") from error
     take_out(module, name)
     try:
-        with torch.random.fork_rng(devices=[]):  # peft draws before it reads; the global generator is nobody's
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):  # peft draws before it reads; the global generator is nobody's
             torch.manual_seed(zlib.crc32(name.encode()))
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are meant
             module.load_adapter(str(folder), adapter_name=name, adapter_kwargs={"local_files_only": True})
     except Exception as error:
         take_out(module, name)

@@ -50,6 +50,7 @@ def build(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await served.begin()
         follower = None
         if served.following and store is not None:
             follower = asyncio.ensure_future(follow(served, store, tell, poll_s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from sparring.scenarios.schema import RoleSpec, Scenario
 from sparring.training.policy import Policy
 
 from . import adapters
+from .endings import Generate, ended_at
 from .refusals import Refusal
 from .weights import Given, put_in
 
@@ -99,9 +100,11 @@ class Served:
     @property
     def context(self) -> int:
         """Tokens a prompt and its answer may have together."""
-        decoder = getattr(self.engine, "decoder", None)
-        told = getattr(self.engine, "max_length", None) or getattr(decoder, "max_length", None)
-        return int(told or self.policy.model.config.max_position_embeddings)
+        places = ("decoder", "max_length"), ("server", "context"), ("", "context")
+        found = [
+            getattr(getattr(self.engine, part, None) if part else self.engine, name, None) for part, name in places
+        ]
+        return int(next((one for one in found if one), None) or self.policy.model.config.max_position_embeddings)
 
     def checked(self, prompt_ids: Sequence[int], field: str) -> None:
         """Raises ``Refusal`` for a prompt that leaves no room for an answer, or has tokens the model does not know."""
@@ -117,21 +120,24 @@ class Served:
         if odd >= known:
             raise Refusal(400, f"{field}: {odd} is no token of this model; it has {known}", field)
 
-    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion per request, in order; those that were not served are aborted. Raises ``Refusal``."""
+    async def generate(self, requests: Sequence[Request], stops: Collection[int] | None = None) -> list[Completion]:
+        """One completion per request, in order; those that were not served are aborted. Raises ``Refusal``.
+
+        ``stops`` are the tokens that end turns in place of the tokenizer's.
+        """
         drawn = requests[0].sampling
         if not getattr(self.engine, "truncates", False) and (drawn.top_p, drawn.top_k, drawn.min_p) != (None,) * 3:
             raise Refusal(400, "top_p, top_k and min_p: this engine draws from the whole distribution; leave them out")
         await self._open.wait()
         try:
-            return await self._run(requests)
+            return await self._run(requests, stops)
         except EngineError as error:
             raise Refusal(400 if self.here else 502, str(error)) from error
 
-    async def _run(self, requests: Sequence[Request]) -> list[Completion]:
+    async def _run(self, requests: Sequence[Request], stops: Collection[int] | None) -> list[Completion]:
         """Await them as requests that a pause keeps, waits for or aborts."""
         speaking = {request.adapter for request in requests}
-        task: asyncio.Task[list[Completion]] = asyncio.ensure_future(self.stream.generate(requests))
+        task = asyncio.ensure_future(self._sampled(requests, stops))
         self._running[task] = None
         self._using.update(speaking)
         try:
@@ -145,7 +151,18 @@ class Served:
             self._running.pop(task, None)
             self._using.subtract(speaking)
 
+    async def _sampled(self, requests: Sequence[Request], stops: Collection[int] | None) -> list[Completion]:
+        generate: Generate = self.stream.generate
+        if stops is None:
+            return await generate(requests)
+        return list(await asyncio.gather(*(ended_at(generate, request, stops) for request in requests)))
+
     # -- weights -------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Give the weights to an engine that keeps a copy of them."""
+        if self.here and not hasattr(self.engine, "renew"):
+            await self.engine.load(self.version, Given(self.policy.model, self.policy.tokenizer))
 
     def own(self) -> None:
         """Raises ``Refusal`` where weights and pauses are not this server's matter."""
@@ -156,7 +173,7 @@ class Served:
         """Put the weights in ``folder`` in; what is being sampled goes on with them. Raises ``EngineError``."""
         async with self.hold():
             await asyncio.to_thread(put_in, self.policy.model, folder)
-            await self.engine.load(self.version, Given(self.policy.model, folder))
+            await self.engine.load(self.version, Given(self.policy.model, self.policy.tokenizer, folder))
         self.weights_sha = ""
 
     async def renumber(self, version: int) -> None:

@@ -139,7 +139,7 @@ async def _take_up(served: Served, point: Point) -> None:
             await asyncio.to_thread(put_in, served.policy.model, point.folder)
         else:
             await asyncio.to_thread(_adapters(served).load, point.folder)
-        await served.engine.load(point.version, Given(served.policy.model, point.folder))
+        await served.engine.load(point.version, Given(served.policy.model, served.policy.tokenizer, point.folder))
         served.version, served.weights_sha = point.version, point.weights_sha
     served.about = f"{point.run}/{point.step}"
 
@@ -168,7 +168,7 @@ def _engine(ref: Ref, policy: Policy, elsewhere: bool) -> Any:
 
 def _elsewhere(scenario: Scenario) -> bool:
     """Whether the scenario's engine is a server somewhere: then its weights are not needed here."""
-    return "url" in scenario.engine.options
+    return bool(scenario.engine.options.get("url"))
 
 
 def _policy(scenario: Scenario, spec: PolicySpec) -> Policy:

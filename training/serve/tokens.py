@@ -12,8 +12,6 @@ from starlette.requests import Request as Call
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import sparring
-from sparring.agents.engine import Completion, Request
-from sparring.envs.types import Finish, Span
 from sparring.scenarios.errors import EngineError
 from sparring.scenarios.seeds import derive
 from sparring.training.engines import wire
@@ -22,7 +20,6 @@ from .asked import messages_of
 from .chat import rendered, unless_gone
 from .refusals import Refusal, body_of, read
 from .served import Served
-from .spoken import shortened
 
 MODES = ("abort", "wait", "keep")
 
@@ -81,24 +78,8 @@ class Wire:
         if _of(body, "sampling_params").get("max_tokens") is None:
             request = replace(request, sampling=request.sampling.model_copy(update={"max_tokens": served.context}))
         stops = set(asked.stop_ids) | (set(served.policy.renderer.stop_ids) if asked.own_stops else set())
-        done = await unless_gone(call, self._ending(request, stops))
-        return JSONResponse(wire.answer(done, asked))
-
-    async def _ending(self, request: Request, stops: set[int]) -> Completion:
-        """Sample a request whose turn ends at ``stops``, whatever ends turns here."""
-        done = (await self.served.generate([request]))[0]
-        while done.finish is Finish.STOP and done.token_ids[-1] not in stops:
-            left = request.sampling.max_tokens - len(done.token_ids)
-            if left < 1:
-                return replace(done, finish=Finish.LENGTH)
-            sampling = request.sampling.model_copy(update={"max_tokens": left})
-            seed = derive(request.seed, "on", len(done.token_ids))
-            said = request.prompt_ids + done.token_ids
-            further = (await self.served.generate([replace(request, prompt_ids=said, sampling=sampling, seed=seed)]))[0]
-            done = joined(done, further)
-        at = next((place for place, token in enumerate(done.token_ids) if token in stops), len(done.token_ids) - 1)
-        cut = shortened(done, at + 1)
-        return cut if cut is done else replace(cut, finish=Finish.STOP)
+        done = await unless_gone(call, served.generate([request], stops))
+        return JSONResponse(wire.answer(done[0], asked))
 
     async def tokenize(self, call: Call) -> Response:
         """``POST /tokenize``."""
@@ -232,27 +213,6 @@ class Wire:
     async def version(self, call: Call) -> Response:
         """``GET /version``."""
         return JSONResponse({"version": f"sparring {sparring.__version__}"})
-
-
-def joined(first: Completion, second: Completion) -> Completion:
-    """Two completions as one, where the second goes on from the first. One that was not served is the whole's fate."""
-    if second.finish is Finish.ABORT:
-        return second
-    count = len(first.token_ids)
-    spans = first.spans or (Span(first.policy_version, 0, count),)
-    for one in second.spans or (Span(second.policy_version, 0, len(second.token_ids)),):
-        moved = Span(one.version, one.start + count, one.end + count)
-        if moved.version == spans[-1].version:
-            spans = (*spans[:-1], replace(spans[-1], end=moved.end))
-        else:
-            spans = (*spans, moved)
-    return replace(
-        first,
-        token_ids=first.token_ids + second.token_ids,
-        logprobs=first.logprobs + second.logprobs,
-        finish=second.finish,
-        spans=spans if len(spans) > 1 else (),
-    )
 
 
 def _of(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from sparring.scenarios.errors import EngineError
 
 @dataclass(frozen=True)
 class Given:
-    """``Weights`` of ``sparring.agents.engine`` that lie in a folder already and are in ``module``."""
+    """``Weights`` of ``sparring.agents.engine`` that are in ``module`` and, where it is known, lie in a folder."""
 
     module: Any
-    folder: Path
+    tokenizer: Any
+    folder: Path | None = None
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -22,8 +24,13 @@ class Given:
         return ()
 
     def save(self, version: int) -> Path:
-        """Where they are."""
-        return self.folder
+        """Where they are; written to a folder of their own where they are nowhere."""
+        if self.folder is not None:
+            return self.folder
+        made = Path(tempfile.mkdtemp(prefix="sparring-served-"))
+        self.module.save_pretrained(made)
+        self.tokenizer.save_pretrained(made)
+        return made
 
 
 def put_in(module: Any, folder: Path) -> None:
