@@ -1,4 +1,4 @@
-"""A stand-in for a token server, on loopback: the routes that an engine uses, answers of three tokens, faults on demand.
+"""A stand-in for a token server, on loopback: the routes an engine uses, answers of three tokens, faults on demand.
 
 ``with FakeVllm(tokenizer) as server:`` listens at ``server.base``; ``server.calls`` are the paths that were asked for.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.training.fake_openai import Body, FakeOpenAI, Reply
+
 from sparring.agents.engine import Completion
 from sparring.envs.types import Finish, Span
 from sparring.training.engines import wire
-
-from tests.training.fake_openai import Body, FakeOpenAI, Reply
 
 DEV = ("/pause", "/resume", "/collective_rpc", "/update_weight_version", "/reset_prefix_cache", "/is_paused")
 
@@ -30,6 +30,10 @@ class FakeVllm(FakeOpenAI):
         self.taken = False
         self.calls: list[str] = []
         self.breaks: dict[str, Reply] = {}
+
+    def __enter__(self) -> FakeVllm:
+        self.revive()
+        return self
 
     @property
     def base(self) -> str:

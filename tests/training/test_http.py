@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.training.fake_openai import FakeOpenAI
+from tests.training.fake_openai import Reply as Raw
 
 from sparring.scenarios.errors import EngineError
 from sparring.training.engines import http
 from sparring.training.engines.http import Client, Lost, PerLoop, Reply, settled
-
-from tests.training.fake_openai import FakeOpenAI
-from tests.training.fake_openai import Reply as Raw
 
 KEY = "sk-very-secret-0123"
 CHAT = "/chat/completions"

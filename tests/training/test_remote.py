@@ -1,4 +1,4 @@
-"""An engine behind a token server survives what passes, refuses at the door what would spoil a run, and mends weights."""
+"""An engine behind a token server survives what passes, refuses at the door what spoils a run, and mends weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from tests.training.fake_openai import Reply
+from tests.training.fake_vllm import FakeVllm
 
 from sparring.agents.engine import Request
 from sparring.envs.types import Finish
@@ -21,8 +23,6 @@ from sparring.training.engines.remote import RemoteEngine
 from sparring.training.engines.render import ChatRenderer
 from sparring.training.engines.vllm import VllmEngine
 from sparring.training.policy import Policy
-from tests.training.fake_openai import Reply
-from tests.training.fake_vllm import FakeVllm
 
 KEY = "sk-very-secret-0123"
 ASK = Request((1, 2, 3), Sampling(max_tokens=8), 7, "solver")
