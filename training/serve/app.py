@@ -27,7 +27,7 @@ from .source import POLL_S, follow
 from .tokens import Wire
 
 FREE = ("/health",)  # asked by whoever watches over servers
-EPISODIC = ("/v1/chat/completions", "/v1/models")  # what an episode's key opens, beside its own end
+EPISODIC = ("/v1/chat/completions", "/v1/completions", "/v1/models")  # what an episode's key opens, beside its own end
 
 
 @dataclass(frozen=True)

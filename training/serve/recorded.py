@@ -83,8 +83,8 @@ class Recorded:
             earlier = self.book.turn(follows)
             context = renderer.extend(earlier.finish, whole[len(self.reads[follows].messages) + 1 :])
             before = self.book.prompt_ids(follows)
-        forked = follows is None and any(message.role == "assistant" for message in whole)
         twins = [turn for turn, heard in self.reads.items() if (heard.role, heard.messages) == (role, whole)]
+        forked = follows is None and not twins and any(message.role == "assistant" for message in whole)
         parent = self.reads[twins[0]].parent if twins else self._parent(role, follows)
         return Heard(role, whole, before + context.token_ids, context, follows, parent, len(twins), forked)
 

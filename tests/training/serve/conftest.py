@@ -27,12 +27,14 @@ class Behind:
     def __init__(self, url: str, served: Served, recorder: Recorder | None, told: list[str]) -> None:
         self.url, self.served, self.recorder, self.told = url, served, recorder, told
         self.http = httpx.Client(base_url=url, timeout=60)
+        self.clients: list[Any] = [self.http]
 
     def openai(self, key: str = "any", **more: Any) -> Any:
         """The official client."""
         from openai import OpenAI
 
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **more)
+        self.clients.append(OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **more))
+        return self.clients[-1]
 
     def post(self, path: str, body: Any = None, **query: str) -> Any:
         """The answer of a route, which must be a good one."""
@@ -60,20 +62,11 @@ def serve() -> Iterator[Callable[..., Behind]]:
             told: list[str] = []
             held.callback(served.close)
             url = held.enter_context(background(build(served, door, recorder, store, told.append, **more)))
-            return held.enter_context(_closing(Behind(url, served, recorder, told)))
+            behind = Behind(url, served, recorder, told)
+            held.callback(lambda: [client.close() for client in behind.clients])
+            return behind
 
         yield started
-
-
-class _closing:
-    def __init__(self, behind: Behind) -> None:
-        self.behind = behind
-
-    def __enter__(self) -> Behind:
-        return self.behind
-
-    def __exit__(self, *error: object) -> None:
-        self.behind.http.close()
 
 
 @pytest.fixture
