@@ -8,6 +8,7 @@ import platform
 import struct
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -38,7 +39,7 @@ def doctor(
     db: Db = None,
 ) -> None:
     """Check this machine: packages, cores, sandbox, database, built-in model. Leaves with 1 when something is wrong."""
-    found = [*_machine(), *_packages(), *_sandbox(), _database(db), _model(), *(_deep() if deep else ())]
+    found = [*_machine(), *_packages(), *_engines(), *_sandbox(), _database(db), _model(), *(_deep() if deep else ())]
     if as_json:
         print_json([finding._asdict() for finding in found])
     else:
@@ -68,6 +69,17 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, True, version(name))
         except PackageNotFoundError:
             yield Finding(name, False, f"is not installed: pip install {name}")
+
+
+def _engines() -> Iterator[Finding]:
+    """What could sample; the embedded engine always can, so nothing missing here is a fault."""
+    from sparring.training.engines.vllm import installed, judgement
+
+    yield Finding("engine vllm", True if installed() else None, judgement())
+    for name, extra in (("openai", "httpx"), ("serve", "uvicorn")):
+        there = find_spec(extra) is not None
+        told = "works" if there else f"needs {extra}: pip install 'sparring[{name}]'"
+        yield Finding("sparring serve" if name == "serve" else f"engine {name}", there or None, told)
 
 
 def _sandbox() -> Iterator[Finding]:
