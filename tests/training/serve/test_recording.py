@@ -51,7 +51,8 @@ def test_a_conversation_is_stored_with_the_tokens_that_were_sampled(recording: A
     assert told == {"episode": "r1/1/0", "turns": 4, "forks": 0, "waiting": 0}
     episode = stored(recording)[0]
     assert [turn.follows for turn in episode.turns] == [None, 0, 1, 2]
-    model, prompt = recording.served.policy.model, ()
+    model = recording.served.policy.model
+    prompt: tuple[int, ...] = ()
     for turn in episode.turns:
         assert turn.context is not None and turn.author == "solver"
         prompt += turn.context.token_ids

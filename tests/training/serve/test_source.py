@@ -187,13 +187,12 @@ def test_a_scenario_trains_through_the_wire_as_it_does_at_home(
 
 
 def test_a_resumed_run_gives_the_server_its_weights_again(
-    server: Any, scenario: Path, tmp_path: Path, alone: Served, serve: Callable[..., Any]
+    server: Any, scenario: Path, tmp_path: Path, stop_after: Callable[[int], Callable[[], bool]]
 ) -> None:
-    stop = [False]
     overrides = [*QUICK, f"engine={{kind: vllm, url: '{server.url}'}}"]
     with Store(tmp_path / "away.db") as store:
         session = start(load(scenario, overrides), store)
-        asyncio.run(learn(session, stop=lambda: stop.append(True) or len(stop) > 2))
+        asyncio.run(learn(session, stop=stop_after(1)))
         point = store.resume_point("r1")
         server.post("/update_weight_version", {"new_version": "77"})  # somebody else had it meanwhile
         again = resume(load(scenario, overrides), store, point)
