@@ -10,7 +10,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -38,6 +39,7 @@ VARIABLE = re.compile(r"([A-Z_][A-Z0-9_]*)?")
 TELLING = 8  # characters from which on a key is hidden in what models say: "EMPTY" and "none" are words
 START_S, START_TRIES = 5.0, 3  # how long a server may take to be there when a run begins
 ELSEWHERE = frozenset({301, 302, 303, 307, 308, 404, 405})  # there is no such route or model here
+GRACE_S = 2.0  # for requests under way once another has shown that all will fail
 SHOWN = 8  # models a message names
 HELLO = 16  # tokens of the question whether a model that is not listed is there
 
@@ -138,6 +140,7 @@ class OpenAiEngine:
                 "take it out of the scenario"
             )
         self._names: list[str] | None = None
+        self._waiting: set[object] = set()  # tasks without a place yet
         self._free: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     def __repr__(self) -> str:
@@ -203,11 +206,17 @@ class OpenAiEngine:
         asking = [asyncio.ensure_future(self._one(request)) for request in requests]
         try:
             return list(await asyncio.gather(*asking))
-        except BaseException:
+        except EngineError:
+            for one in asking:
+                if one in self._waiting:
+                    one.cancel()
+            # what is under way is about to hear the same; cut off while it connects, it would leave its socket open
+            await asyncio.wait(asking, timeout=GRACE_S)
+            raise
+        finally:
             for one in asking:
                 one.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-            raise
 
     async def _one(self, request: Request) -> Completion:
         if not request.messages:
@@ -215,7 +224,7 @@ class OpenAiEngine:
         config = self.config
         body = ask(request, config.model, config.limit, config.seed, config.logprobs) | config.extra
         most = len(request.prompt_ids) + request.sampling.max_tokens
-        async with self._seat():
+        async with self._seated():
             if refused := self.budget.take(most):
                 return self._lost(refused)
             used: int | None = 0
@@ -298,12 +307,22 @@ class OpenAiEngine:
     def _version(self) -> int:
         return int(self.present.policy_version)
 
-    def _seat(self) -> asyncio.Semaphore:
-        """One of the requests that may be under way at once; loops come and go."""
-        loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def _seated(self) -> AsyncIterator[None]:
+        """One of the places for requests under way at once; loops come and go."""
+        loop, mine = asyncio.get_running_loop(), asyncio.current_task()
         if self._free is None or self._free[0] is not loop:
             self._free = loop, asyncio.Semaphore(self.config.concurrency)
-        return self._free[1]
+        free = self._free[1]
+        self._waiting.add(mine)
+        try:
+            await free.acquire()
+        finally:
+            self._waiting.discard(mine)
+        try:
+            yield
+        finally:
+            free.release()
 
     def _client(self, timeout_s: float, patience_s: float, retries: int) -> Client:
         config = self.config
