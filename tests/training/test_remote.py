@@ -58,9 +58,9 @@ def server(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeVllm
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Folders:
+def weights(tmp_path: Path, model: Any) -> Folders:
     """A whole model's folders."""
-    return Folders(tmp_path)
+    return Folders(tmp_path, module=model)
 
 
 def engine(server: FakeVllm, policy: Policy, **more: Any) -> RemoteEngine:
@@ -251,10 +251,9 @@ def test_a_tied_policy_sends_its_output_matrix_to_a_server_that_ties_nothing(
     server: FakeVllm, policy: Policy, weights: Folders, tmp_path: Path
 ) -> None:
     folder = untied.export(policy.model, policy.tokenizer, tmp_path / "start")
-    assert untied.tied(policy.model) and untied.unties(str(folder)) and not untied.unties(str(tmp_path))
+    assert untied.tied(policy.model) and not untied.ties(str(folder)) and not untied.ties(str(tmp_path))
     card = {"id": "policy", "root": str(folder), "max_model_len": 64}
     server.breaks["/v1/models"] = Reply.json({"data": [card]})
-    weights.module = policy.model
     asyncio.run(engine(server, policy).load(1, weights))
     sent = load_file(tmp_path / "run-1" / "served" / "v000001" / untied.HEAD)["lm_head.weight"]
     assert sent.equal(policy.model.get_input_embeddings().weight)

@@ -15,7 +15,7 @@ from sparring.scenarios.schema import Sampling
 
 from . import wire
 from .http import Client, Lost, Reply
-from .untied import tied, unties
+from .untied import tied, ties
 
 if TYPE_CHECKING:
     from sparring.training.policy import Policy
@@ -32,7 +32,7 @@ START = "docs/vllm.md has the command that starts a server"
 class Server:
     """What is known of a server: its model, how many tokens that reads, the software's version.
 
-    ``headed``: it must be sent the output matrix apart, for the policy ties it and the server does not.
+    ``headed``: it is sent the output matrix apart, for the policy ties it and the server is not known to.
     """
 
     model: str
@@ -54,7 +54,7 @@ async def meet(client: Client, policy: Policy, model: str | None, adapters: bool
     longest = [
         value for value in (card.get("max_model_len"), context_of(policy)) if isinstance(value, int) and value > 0
     ]
-    headed = tied(policy.model) and unties(str(card.get("root", "")))
+    headed = tied(policy.model) and not ties(str(card.get("root", "")))
     server = Server(name, min(longest, default=1 << 20), await _version(client), headed)
     if adapters is not None:
         await _speaks(client, policy, server)

@@ -39,11 +39,11 @@ def tied(model: Any) -> bool:
     return bool(model.config.get_text_config().tie_word_embeddings)
 
 
-def unties(folder: str) -> bool:
-    """Whether the model folder ``folder`` can be read here and says that nothing is tied."""
-    config = Path(folder) / "config.json"
+def ties(folder: str) -> bool:
+    """Whether the model folder ``folder`` can be read here and says that its two matrices are one."""
     try:
-        return json.loads(config.read_text()).get("tie_word_embeddings") is False
+        config = json.loads((Path(folder) / "config.json").read_text())
+        return bool(config.get("tie_word_embeddings", True))
     except (OSError, ValueError, AttributeError):
         return False
 

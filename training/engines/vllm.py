@@ -39,7 +39,7 @@ GIB = 1 << 30
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM reserves memory for
 QUIET = {
     "VLLM_NO_USAGE_STATS": "1",  # nothing about a run leaves the machine
-    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # it warns at every reload that buffers without weights were not loaded
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy the trainer's threads, which hang
 }
 
@@ -180,6 +180,7 @@ class VllmEngine:
             "logprobs_mode": "processed_logprobs",
             "generation_config": "vllm",  # the model folder's own sampling defaults are not the scenario's
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
         }
         if on_cpu:  # a prompt read in pieces makes 0.32 rewind the sequence's generator, which ends it on a CPU
             arguments |= {"enforce_eager": True, "enable_chunked_prefill": False}
