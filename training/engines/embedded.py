@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .decode import Decoder
     from .generic import Generic
-    from .slots import Answer, Batch
+    from .slots import Answer, Batch, Slots
     from .stream import Stream
 
 
@@ -59,6 +59,7 @@ class TransformersEngine:
         self.policy_version = 0
         self.sampled_tokens = 0
         self._stream: Stream | None = None
+        self._kept: dict[str, tuple[Slots, tuple[int, ...]]] = {}  # by adapter, and where its weights lay
 
     @classmethod
     def serve(cls, config: Config, policy: Policy) -> TransformersEngine:
@@ -109,9 +110,10 @@ class TransformersEngine:
             self._stream.renew(version)
 
     def close(self) -> None:
-        """End the stream; who still waits for it gets an error."""
+        """End the stream and give caches back; who still waits gets an error."""
         if self._stream is not None:
             self._stream.close()
+        self.forget()
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order."""
@@ -129,22 +131,45 @@ class TransformersEngine:
         with self._stream.still() if self._stream is not None else nullcontext(), torch.inference_mode():
             for adapter, mine in places.items():
                 self.speak_with(adapter)
-                batch = self.batch()
+                batch = self.batch(adapter, lasting=self._stream is None or not self._stream.live)
                 for place in mine:
                     batch.put(place, self.answer(requests[place]))
-                while batch.busy:
-                    found |= {place: self.complete(answer) for place, answer in batch.advance()}
+                try:
+                    while batch.busy:
+                        found |= {place: self.complete(answer) for place, answer in batch.advance()}
+                except BaseException:
+                    self.forget()  # what is left in its slots must not be handed to anybody
+                    raise
         return [found[place] for place in range(len(requests))]
 
-    def batch(self) -> Batch:
-        """An empty batch of the decoder's kind."""
+    def batch(self, adapter: str = "", lasting: bool = True) -> Batch:
+        """An empty batch of the decoder's kind. On a GPU the adapter's last one is used again, if that is free: its
+        cache and recordings cost more than they do elsewhere. One that is not ``lasting`` is nobody else's."""
         from .generic import Generic
+        from .graphed import Capture
         from .slots import Slots
         from .waves import Waves
 
         if isinstance(self.decoder, Generic):
             return Waves(self.decoder, self.stop_ids, self.config.slots)
-        return Slots(self.decoder, self.stop_ids, self.config.slots)
+        if self.decoder.device.type != "cuda":
+            return Slots(self.decoder, self.stop_ids, self.config.slots)
+        where = tuple(weight.data_ptr() for weight in self.model.parameters())
+        found, read_from = self._kept.get(adapter, (None, ()))
+        if lasting and found is not None and not found.busy and read_from == where:
+            found.refresh()
+            return found
+        made = Slots(self.decoder, self.stop_ids, self.config.slots, Capture(), self._doubt)
+        if lasting:
+            self._kept[adapter] = made, where
+        return made
+
+    def forget(self) -> None:
+        """Use no batch again."""
+        self._kept.clear()
+
+    def _doubt(self, why: str) -> None:
+        self.note = why
 
     def answer(self, request: Request) -> Answer:
         """A request as a batch takes it."""

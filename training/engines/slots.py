@@ -7,7 +7,7 @@ all of theirs are in ``embedded.py``, calls that join in mid-decode in ``stream.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from sparring.agents.engine import Completion, Request
 from sparring.envs.types import Finish, Span
 
 from .decode import Cache, Decoder
+from .graphed import Graphed, Record, length_bucket
 
 
 class Answer:
@@ -87,10 +88,19 @@ class Slots:
     """A batch of the fused decoder. Row s of every tensor belongs to ``seats[s]``; free rows idle at position 0.
 
     It grows to what its sequences need, up to ``limit`` rows, and only the rows up to the last live one are computed.
+    With ``record`` its steps are played from recordings; ``doubt`` is told if they are not trusted.
     """
 
-    def __init__(self, decoder: Decoder, stop_ids: Collection[int], limit: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        stop_ids: Collection[int],
+        limit: int,
+        record: Record | None = None,
+        doubt: Callable[[str], None] = lambda why: None,
+    ) -> None:
         self.decoder, self.stop_ids, self.limit = decoder, stop_ids, limit
+        self.graphed = None if record is None else Graphed(self.step, record, doubt)
         self.waiting: dict[int, Answer] = {}
         self.seats: dict[int, tuple[int, Answer]] = {}  # ticket and answer by row
         self.free: list[int] = []  # a heap: low rows first
@@ -127,6 +137,10 @@ class Slots:
             answer.renew(version)
         for answer in self.waiting.values():
             answer.renew(version)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read again what was kept of the weights."""
         if self.cache is not None:
             self.cache.renew(self.decoder)
 
@@ -185,7 +199,11 @@ class Slots:
         rows = 1 + max(self.seats)
         levels = [self.seats[row][1].level if row in self.seats else 0.5 for row in range(rows)]
         self.uniform_S[:rows] = torch.tensor(levels, dtype=torch.float64)
-        token_S, logprob_S = self.step(rows, max(answer.length for _, answer in self.seats.values()))
+        longest = max(answer.length for _, answer in self.seats.values())
+        if self.graphed is None:
+            token_S, logprob_S = self.step(rows, longest)
+        else:
+            token_S, logprob_S = self.graphed(rows, longest, self.width, self.length, self.greedy)
         self.last_S[:rows] = token_S
         self.position_S += self.live_S
         self._tell(range(rows), token_S, logprob_S)
@@ -219,7 +237,7 @@ class Slots:
         if wanted > width:
             width = min(self.limit, max(wanted, 2 * width))
         if self.needed > length:
-            length = min(self.decoder.max_length, max(self.needed, 2 * length))
+            length = min(self.decoder.max_length, max(self._rounded(self.needed), 2 * length))
         if (width, length) == (self.width, self.length):
             return
         grown = Cache(self.decoder, width, length)
@@ -232,6 +250,11 @@ class Slots:
         for row in range(self.width, width):
             heapq.heappush(self.free, row)
         self.cache, self.width, self.length = grown, width, length
+        if self.graphed is not None:
+            self.graphed.clear()
+
+    def _rounded(self, length: int) -> int:
+        return length if self.graphed is None else length_bucket(length)
 
     def _close_ranks(self) -> None:
         """Nothing waits and half the rows idle: the last ones move up, so that fewer are computed."""

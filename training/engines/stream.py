@@ -210,7 +210,7 @@ class Stream:
             for ticket, answer in joining:
                 adapter = answer.request.adapter
                 if adapter not in self._batches:
-                    self._batches[adapter] = self.engine.batch()
+                    self._batches[adapter] = self.engine.batch(adapter)
                 self._batches[adapter].put(ticket, answer)
             for adapter, batch in self._batches.items():
                 if leaving:
@@ -241,6 +241,7 @@ class Stream:
         for call in dict.fromkeys(self._calls.values()):
             call.settle(error)
         self._calls, self._batches, self._joining = {}, {}, []
+        self.engine.forget()
 
     def _settled(self) -> None:
         with self._news:
