@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from .engine_checks import check_engines, check_sampling
 from .errors import SparringError
 from .graph_checks import check_graph
 from .jsonl import check_jsonl
@@ -26,10 +27,9 @@ from .registry import (
     task_sources,
     trainers,
 )
-from .schema import GraphSpec, Ref, RoleSpec, Sampling, Scenario, TrainerSpec
+from .schema import GraphSpec, Ref, RoleSpec, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
-TRUNCATING = ("top_p", "top_k", "min_p")
 ALWAYS_THERE = ("parameters", "said", "last", "heard", "tools", "range", "dict", "namespace", "cycler", "joiner")
 ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
@@ -49,7 +49,8 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
         if role.trainable:
             _check_trained(role, name, scenario, problems)
         else:
-            _check_frozen(role, name, scenario, problems)
+            _check_frozen(role, name, problems)
+    check_engines(scenario, problems)
     graph = None if skip_graph else _graph(scenario, problems)
     _check_names(complete, graph, problems)
     if graph is not None:
@@ -135,7 +136,7 @@ def check_numbers(scenario: Scenario, problems: Problems) -> None:
     fill(scenario, problems)
     for name, role in scenario.roles.items():
         if role.trainable:
-            _check_sampling(role.sampling, ("roles", name, "sampling"), problems)
+            check_sampling(role.sampling, ("roles", name, "sampling"), problems)
 
 
 def _check_evaluation(scenario: Scenario, world: Any, problems: Problems) -> None:
@@ -235,24 +236,12 @@ def _secrets(world: Any) -> set[str]:
     return {*(getattr(world, "disclosures", None) or ()), *ALWAYS_SEEN}
 
 
-def _check_frozen(role: RoleSpec, name: str, scenario: Scenario, problems: Problems) -> None:
-    """Keys without effect, and truncated sampling where the engine cannot do it."""
+def _check_frozen(role: RoleSpec, name: str, problems: Problems) -> None:
+    """Keys without effect."""
     path: KeyPath = ("roles", name)
     if role.compare != "siblings" or role.weight != 1.0:
         key = "compare" if role.compare != "siblings" else "weight"
         problems.add((*path, key), "has no effect: the role is not trainable; remove it or set trainable: true")
-    ref = role.engine or scenario.engine
-    engine = part(engines, ref.kind, ("engine",), Problems(problems.sources))
-    # an engine that shares the policy's tensors keeps log-probs of the whole distribution, unless it says otherwise
-    if getattr(engine, "truncates", not hasattr(engine, "serve")):
-        return
-    for key in TRUNCATING:
-        if getattr(role.sampling, key) is not None:
-            problems.add(
-                (*path, "sampling", key),
-                f"is refused: the role speaks through the engine {ref.kind!r}, which draws from the policy's whole "
-                "distribution; remove it or give the role an engine of its own that truncates",
-            )
 
 
 def _check_trained(role: RoleSpec, name: str, scenario: Scenario, problems: Problems) -> None:
@@ -262,26 +251,6 @@ def _check_trained(role: RoleSpec, name: str, scenario: Scenario, problems: Prob
         problems.add((*path, "reward"), "a trainable role needs a reward that weighs something, or trainable: false")
     if not role.weight and (*path, "weight") not in moving:
         problems.add((*path, "weight"), "0 trains nothing; set trainable: false instead")
-    if role.engine is not None:
-        problems.add(
-            (*path, "engine"),
-            "a trainable role speaks through the policy's own engine; remove it or set trainable: false",
-        )
-    _check_sampling(role.sampling, (*path, "sampling"), problems)
-
-
-def _check_sampling(sampling: Sampling, path: KeyPath, problems: Problems) -> None:
-    for key in TRUNCATING:
-        if getattr(sampling, key) is not None:
-            problems.add(
-                (*path, key),
-                "is refused for a trainable role: the engine's log-probs would be of a truncated distribution; "
-                "remove it or set trainable: false",
-            )
-    if sampling.temperature == 0:
-        problems.add(
-            (*path, "temperature"), "0 makes every sample of a trainable role equal, with nothing to compare; raise it"
-        )
 
 
 def _graph(scenario: Scenario, problems: Problems) -> GraphSpec | None:

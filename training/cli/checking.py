@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from sparring.scenarios.load import SHIPPED, load
 from sparring.scenarios.overrides import apply
 from sparring.scenarios.parts import run_user_files
 from sparring.scenarios.problems import Problems, Sources, dotted
-from sparring.scenarios.registry import environments, nearest
-from sparring.scenarios.schema import Scenario
+from sparring.scenarios.registry import engines, environments, nearest
+from sparring.scenarios.schema import Ref, Scenario
 
 from .options import AsJson
 from .output import console, print_json, table, visible
@@ -220,14 +221,61 @@ def _tell_environment(world: World, options: BaseModel, report: CheckReport) -> 
     typer.echo(f"{world.name}: {said[True]} points kept, {said[False]} broken, {said[None]} do not apply")
 
 
+class Speaker(NamedTuple):
+    """An engine beside the embedded one, for whom, and where its key is looked for ("" without one; never the key)."""
+
+    roles: tuple[str, ...]
+    kind: str
+    about: str
+    untrainable: str
+    key_variable: str
+
+    @property
+    def key_is_set(self) -> bool | None:
+        """Whether the variable holds anything here and now; ``None`` where no key is asked for."""
+        return bool(os.environ.get(self.key_variable, "").strip()) if self.key_variable else None
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        frozen = ", which cannot be trained" if self.untrainable else ""
+        told = f"{', '.join(self.roles)}: {self.kind}{f' ({self.about})' if self.about else ''}{frozen}"
+        if self.key_is_set is None:
+            return told
+        variable = self.key_variable
+        state = "is set" if self.key_is_set else f"is not set here: export {variable}=..."
+        return f"{told}; its key is read from {variable}, which {state}"
+
+
+def speakers(scenario: Scenario) -> list[Speaker]:
+    """Every engine that a role has of its own, and the policy's where it is on a server or cannot be trained."""
+    shared = tuple(name for name, role in scenario.roles.items() if role.engine is None)
+    given = [(shared, scenario.engine)] if shared else []
+    own = [((name,), role.engine) for name, role in scenario.roles.items() if role.engine is not None]
+    found = [_speaker(roles, ref) for roles, ref in [*given, *own]]
+    plain = [one for one in found[: len(given)] if not (one.untrainable or one.key_variable or one.about)]
+    return [one for one in found if one not in plain]
+
+
+def _speaker(roles: tuple[str, ...], ref: Ref) -> Speaker:
+    engine: Any = engines.get(ref.kind)
+    about = getattr(engine, "about", None)
+    told = about(engine.Config.model_validate(ref.options)) if about is not None else ""
+    variable = ref.options.get("api_key_env")
+    return Speaker(roles, ref.kind, told, str(getattr(engine, "untrainable", "")), str(variable or ""))
+
+
 def _tell_scenario(scenario: Scenario, as_json: bool) -> None:
     if as_json:
-        print_json({"digest": scenario.digest, "scenario": scenario.resolved()})
+        beside = [{**one._asdict(), "key_is_set": one.key_is_set} for one in speakers(scenario)]
+        print_json({"digest": scenario.digest, "engines": beside, "scenario": scenario.resolved()})
         return
     graph = scenario.graph_spec()
     source = scenario.task_source()
     typer.echo(f"{scenario.name}: no problems found (content {scenario.digest})")
     typer.echo(f"  roles: {', '.join(_told(scenario, name) for name in scenario.roles)}")
+    for speaker in speakers(scenario):
+        typer.echo(f"  engine of {visible(speaker.line)}")
     shape = scenario.graph if isinstance(scenario.graph, str) else "its own"
     typer.echo(f"  graph: {shape}, {len(graph.nodes)} nodes; tasks from {source.kind if source else 'the graph'}")
     rollout = scenario.rollout
