@@ -22,7 +22,7 @@ from sparring.scenarios.seeds import derive
 from .asked import Asked, ChatAsked, TextAsked, asked, messages_of
 from .recorded import Heard, Recorded
 from .recording import Recorder
-from .refusals import Refusal, body_of, failure
+from .refusals import GONE, Refusal, body_of, failure
 from .served import ABORTED, Served
 from .spoken import Choice, Json, chat_logprobs, choice, pieces, text_logprobs, usage
 
@@ -300,7 +300,7 @@ async def unless_gone(call: Call, work: Awaitable[T]) -> T:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise Refusal(499, "the client hung up")
+            raise Refusal(GONE, "the client hung up")
         return task.result()
     finally:
         gone.cancel()

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import uvicorn
 
 PATIENCE_S = 5  # how long requests may go on after Ctrl-C
+KEPT_S = 75  # idle connections: longer than clients keep them, or they would meet closed ones
 START_S = 30.0
+BACKLOG = 2048  # connections that wait to be accepted
 
 
 def is_loopback(host: str) -> bool:
@@ -42,10 +44,12 @@ def need_extra() -> None:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises ``EngineError`` where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio turns Nagle's waiting off; without it every answer comes 40 ms late.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(BACKLOG)  # from here on clients wait instead of being turned away
     except OSError as error:
         made.close()
         reason = error.strerror or error
@@ -64,7 +68,13 @@ def server(app: Any) -> uvicorn.Server:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, timeout_graceful_shutdown=PATIENCE_S, ws="none", server_header=False
+        app,
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=PATIENCE_S,
+        timeout_keep_alive=KEPT_S,
+        ws="none",
+        server_header=False,
     )
     return uvicorn.Server(config)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sparring.scenarios.errors import SparringError
@@ -17,6 +17,7 @@ KINDS = {
     409: "ConflictError", 413: "RequestTooLargeError", 429: "RateLimitError", 501: "NotImplementedError",
     503: "ServiceUnavailableError",
 }  # fmt: skip
+GONE = 499  # nobody reads it; the number nginx writes for it
 LARGEST = 32 << 20  # bytes of a body that are read
 Shape = TypeVar("Shape", bound=BaseModel)
 Route = Callable[[Request], Awaitable[Response]]
@@ -50,6 +51,8 @@ def guarded(route: Route) -> Route:
             return await route(request)
         except Refusal as refusal:
             return refusal.response()
+        except ClientDisconnect:
+            return failure(GONE, "the client hung up")
         except SparringError as error:
             return failure(500, str(error))
 
