@@ -19,7 +19,7 @@ from sparring.scenarios.load import from_resolved, load
 from sparring.scenarios.schema import Scenario
 from sparring.storage.queries import runs, select_rows, stored_episodes
 from sparring.storage.store import Store
-from sparring.training.cli.reading import scenario_of
+from sparring.training import offline
 from sparring.training.loop import learn
 from sparring.training.session import Session, resume, start
 
@@ -89,6 +89,23 @@ def test_the_judges_words_stand_in_the_database_as_the_policys_tokens(judged: Ju
     assert all(map(math.isnan, spoken[0].logprobs))
 
 
+def test_the_judges_words_can_be_imitated_from_the_store(
+    judged: Judged, ran: Any, scenario: Path, tmp_path: Path
+) -> None:
+    done = ran(start(judged("training.steps=1"), Store(tmp_path / "taught.db")))
+    more = [
+        "training.steps=3",
+        "roles.critic.reward=[verdict]",
+        "training.trainers={sft: {keep: best, roles: [critic]}}",
+    ]
+    course = offline.start(load(scenario, more), Store(done.path), "r1")
+    told: list[Any] = []
+    assert offline.study(course, told.append) == "done"
+    course.close()
+    surprise = [one.figures["sft/nll"] for one in told]
+    assert len(surprise) == 3 and surprise[2] < surprise[1] < surprise[0]
+
+
 @pytest.mark.parametrize("status", ["done", "failed"])
 def test_the_key_is_nowhere_a_run_leaves_something(
     judged: Judged, ran: Any, server: FakeOpenAI, tmp_path: Path, status: str, caplog: Any, capfd: Any
@@ -141,8 +158,8 @@ def begin(scenario: Scenario, path: Path) -> Session:
 
 def go_on(path: Path, run: str) -> str:
     with closing(Store(path)) as store:
-        scenario = from_resolved(scenario_of(store, run))
-        session = resume(scenario, store, store.resume_point(run, lambda saved: True))
+        point = store.resume_point(run)
+        session = resume(from_resolved(point.scenario), store, point)
         status = asyncio.run(learn(session))
         session.close()
     return status
