@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -205,6 +206,30 @@ def test_a_judge_that_stays_down_stops_the_run_which_goes_on_when_it_is_back(
     assert asked(tmp_path / "down.db", "SELECT max(number) FROM steps") == [(0,)] or server.chats > 12
     server.revive()
     assert go_on(tmp_path / "down.db", session.run) == "done"
+
+
+def test_a_judge_that_dies_in_mid_rollout_and_comes_back_changes_nothing(
+    judged: Judged, ran: Any, server: FakeOpenAI, tmp_path: Path
+) -> None:
+    whole = ran(start(judged(patience_s=20), Store(tmp_path / "whole.db")))
+    died = threading.Event()
+
+    def die() -> None:
+        died.set()
+        server.die()
+        threading.Timer(0.3, server.revive).start()
+
+    after(server, server.chats + 7, die)
+    again = ran(start(judged(patience_s=20), Store(tmp_path / "again.db")))
+    assert died.is_set() and (again.hash, again.weights) == (whole.hash, whole.weights)
+
+
+def test_a_judge_is_asked_without_a_barrier_where_order_is_free(
+    judged: Judged, ran: Any, server: FakeOpenAI, tmp_path: Path
+) -> None:
+    done = ran(start(judged("rollout.deterministic=false", "training.steps=2"), Store(tmp_path / "free.db")))
+    assert done.status == "done"
+    assert asked(done.path, "SELECT count(*) FROM turns WHERE author = 'critic'") == [(server.chats,)]
 
 
 def test_turns_that_are_filtered_are_invalid_and_counted_and_the_rest_is_learnt_from(
