@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import os
 import re
 import shlex
@@ -21,6 +23,7 @@ import pytest
 import torch
 
 from sparring.agents.engine import Completion, Request
+from sparring.envs.types import Span
 from sparring.scenarios.schema import PolicySpec, Sampling
 from sparring.training import checkpoint
 from sparring.training.engines import untied
@@ -101,6 +104,30 @@ def mean(values: Sequence[Sequence[float]]) -> float:
     flat = [value for row in values for value in row]
     assert flat
     return sum(flat) / len(flat)
+
+
+async def told_apart(engine: Any, live: Live, count: int = 8, most: int = 5) -> list[list[float]]:
+    """Gaps of tokens sampled while weights change again and again under them, by sequence and span.
+
+    Each span is held against the weights of its own version.
+    """
+    requests, models = asks(count, tokens=1000), {0: copy.deepcopy(live.module)}
+    await engine.load(0, live)
+    running = asyncio.ensure_future(engine.generate(requests))
+    while not running.done():
+        await asyncio.sleep(0.1)
+        if len(models) < most:
+            shift(live.module)
+            models[len(models)] = copy.deepcopy(live.module)
+            await engine.load(len(models) - 1, live)
+    said = await running
+    assert max(len(done.spans) for done in said) > 1, "no weights arrived in mid-generation"
+    each = {version: gaps(module, requests, said) for version, module in models.items()}
+    return [
+        each[span.version][at][span.start : span.end]
+        for at, done in enumerate(said)
+        for span in done.spans or (Span(done.policy_version, 0, len(done.token_ids)),)
+    ]
 
 
 class VllmServer:
