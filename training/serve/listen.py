@@ -86,9 +86,9 @@ def run(app: Any, bound: socket.socket) -> None:
 
 
 @contextmanager
-def background(app: Any, host: str = "127.0.0.1") -> Iterator[str]:
-    """Serve from a thread for the length of the block; the URL. For tests and notebooks."""
-    bound = bind(host, 0)
+def background(app: Any, port: int = 0) -> Iterator[str]:
+    """Serve this machine from a thread for the length of the block; the URL. For tests and notebooks."""
+    bound = bind("127.0.0.1", port)
     behind = server(app)
     thread = threading.Thread(target=behind.run, kwargs={"sockets": [bound]}, name="serving", daemon=True)
     thread.start()

@@ -21,6 +21,7 @@ from .refusals import Refusal
 from .weights import Given, put_in
 
 POLICY = "policy"
+UNNUMBERED = "initial"
 ABORTED = "the request was ended before it was finished; ask again"
 
 
@@ -38,7 +39,7 @@ class Served:
 
     ``version`` and ``weights_sha`` are of the weights as they are now. ``loaded`` maps adapters that came in over the
     wire to their folders. ``following`` is the run whose newer checkpoints are taken up, if any. ``seed`` is what
-    requests without one draw theirs from.
+    requests without one draw theirs from. ``given`` are the versions that clients have named.
     """
 
     scenario: Scenario
@@ -52,6 +53,7 @@ class Served:
     seed: int = 0
     loaded: dict[str, Path] = field(default_factory=dict)
     paused: bool = False
+    given: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Requests join a stream where the engine has one."""
@@ -183,6 +185,14 @@ class Served:
             if renew is not None:
                 renew(version)
             self.version = self.engine.policy_version = version
+            self.given.add(version)
+
+    def label(self, version: int) -> str:
+        """What a version is called on the wire: its number where a client named it, or where it is a run's step.
+
+        A trainer must see that a server was started anew: what that begins with has no number.
+        """
+        return str(version) if self.following or version in self.given else UNNUMBERED
 
     def hold(self) -> AbstractAsyncContextManager[None]:
         """Nothing is sampled during the block; what was being sampled goes on after it."""

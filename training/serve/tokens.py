@@ -79,7 +79,10 @@ class Wire:
             request = replace(request, sampling=request.sampling.model_copy(update={"max_tokens": served.context}))
         stops = set(asked.stop_ids) | (set(served.policy.renderer.stop_ids) if asked.own_stops else set())
         done = await unless_gone(call, served.generate([request], stops))
-        return JSONResponse(wire.answer(done[0], asked))
+        told = wire.answer(done[0], asked)
+        for span in told["choices"][0]["weight_versions"]:
+            span["version"] = served.label(int(span["version"]))
+        return JSONResponse(told)
 
     async def tokenize(self, call: Call) -> Response:
         """``POST /tokenize``."""
@@ -157,7 +160,7 @@ class Wire:
 
     async def weight_info(self, call: Call) -> Response:
         """``GET /weight_info``."""
-        return JSONResponse({"weight_version": str(self.served.engine.policy_version)})
+        return JSONResponse({"weight_version": self.served.label(self.served.version)})
 
     async def reset_prefix_cache(self, call: Call) -> Response:
         """``POST /reset_prefix_cache``: nothing read for one request is kept for the next, so there is none."""

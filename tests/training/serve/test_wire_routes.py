@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 
@@ -22,6 +24,10 @@ from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.http import Client
 from sparring.training.engines.remote import RemoteEngine
 from sparring.training.lora import adapt
+from sparring.training.serve.app import build
+from sparring.training.serve.listen import background
+from sparring.training.serve.served import Served
+from sparring.training.serve.source import of_model
 
 STOPS = (260,)
 
@@ -71,7 +77,7 @@ def test_the_wire_gives_what_the_engine_samples_token_by_token(server: Any) -> N
     alone = server.served.engine.sample(asked)
     for request, one in zip(asked, alone, strict=True):
         told = over(server, request)
-        assert (told.token_ids, told.finish, told.policy_version) == (one.token_ids, one.finish, 0)
+        assert (told.token_ids, told.finish) == (one.token_ids, one.finish)
         assert told.logprobs == pytest.approx(one.logprobs, abs=1e-5)
 
 
@@ -100,6 +106,7 @@ def test_other_ends_than_the_tokenizers_own_are_kept_too(server: Any) -> None:
 
 
 def test_a_pause_keeps_what_is_sampled_and_new_weights_go_on_with_it(server: Any, other: Path) -> None:
+    server.post("/update_weight_version", {"new_version": "0"})
     request, found = requests(1, tokens=900)[0], list[Any]()
     thread = threading.Thread(target=lambda: found.append(over(server, request, stops=())))
     thread.start()
@@ -271,6 +278,27 @@ def test_an_engine_in_another_program_samples_and_brings_weights_here(
     fresh = TransformersEngine(_model_at(other), STOPS).sample(asked)
     assert [one.token_ids for one in after] == [one.token_ids for one in fresh]
     assert {one.policy_version for one in after} == {4} and not server.served.paused
+
+
+def test_a_server_that_was_started_anew_is_given_the_weights_again(folder: Path, other: Path) -> None:
+    request = requests(1, tokens=30)[0]
+
+    def started() -> Served:
+        return of_model(str(folder), ["policy.dtype=float32"])
+
+    first, second = started(), started()
+    with background(build(first)) as url:
+        assert httpx.get(f"{url}/weight_info").json() == {"weight_version": "initial"}
+        engine = RemoteEngine.connect(Client(url, "vllm", None, 60.0, 20.0), first.policy)
+        asyncio.run(engine.load(0, Lying(other)))
+        assert httpx.get(f"{url}/weight_info").json() == {"weight_version": "0"}
+        before = asyncio.run(engine.generate([request]))[0]
+    with background(build(second), urlsplit(url).port or 0):
+        after = asyncio.run(engine.generate([request]))[0]
+    fresh = TransformersEngine(_model_at(other), STOPS).sample([request])[0]
+    assert before.token_ids == after.token_ids == fresh.token_ids
+    first.close()
+    second.close()
 
 
 def test_an_engine_in_another_program_brings_adapters_here(server: Any, adapter: Path) -> None:
