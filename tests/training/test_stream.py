@@ -95,6 +95,20 @@ def test_a_call_joins_while_another_is_decoded(model: Any) -> None:
     assert_same([*quick, *slow], engine.sample([request(2, 5), request(3, 7), request(1, LONG)]))
 
 
+def test_tokens_are_told_one_by_one_before_the_turn_is_whole(engine: TransformersEngine) -> None:
+    heard: dict[int, list[int]] = {0: [], 1: []}
+
+    async def main() -> list[Completion]:
+        asked = [request(1), request(2)]
+        done = await engine.stream().generate(asked, lambda place, token: heard[place].append(token))
+        assert {place: tuple(tokens) for place, tokens in heard.items()} == dict(
+            enumerate(one.token_ids for one in done)
+        )
+        return done
+
+    assert_same(run(main), engine.sample([request(1), request(2)]))
+
+
 def test_the_cache_grows_with_what_joins(model: Any) -> None:
     engine, asked = endless(model), [request(seed, 30 + 90 * seed, length=2 + 20 * seed) for seed in range(9)]
     stream = engine.stream()

@@ -7,7 +7,7 @@ mid-decode.
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,12 +171,12 @@ class TransformersEngine:
     def _doubt(self, why: str) -> None:
         self.note = why
 
-    def answer(self, request: Request) -> Answer:
-        """A request as a batch takes it."""
+    def answer(self, request: Request, told: Callable[[int], None] | None = None) -> Answer:
+        """A request as a batch takes it; ``told`` hears of every token as it is drawn."""
         from .slots import Answer
 
         fitted = request.within(self.decoder.max_length)
-        return Answer(fitted, fitted is request, self.policy_version)
+        return Answer(fitted, fitted is request, self.policy_version, told)
 
     def complete(self, answer: Answer) -> Completion:
         """What a sequence that has ended is handed out as."""

@@ -23,10 +23,13 @@ from .graphed import Graphed, Record, length_bucket
 
 
 class Answer:
-    """One request and what has been drawn for it so far. ``whole``: its budget was not cut by the model's context."""
+    """One request and what has been drawn for it so far. ``whole``: its budget was not cut by the model's context.
 
-    def __init__(self, request: Request, whole: bool, version: int) -> None:
-        self.request, self.whole = request, whole
+    ``told`` hears of every token as it is drawn.
+    """
+
+    def __init__(self, request: Request, whole: bool, version: int, told: Callable[[int], None] | None = None) -> None:
+        self.request, self.whole, self.told = request, whole, told
         self.uniforms: list[float] = uniforms(request).tolist()
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
@@ -46,6 +49,8 @@ class Answer:
         """Take a token; whether it is the last."""
         self.token_ids.append(token)
         self.logprobs.append(logprob)
+        if self.told is not None:
+            self.told(token)
         return token in stop_ids or len(self.token_ids) >= len(self.uniforms)
 
     def renew(self, version: int) -> None:

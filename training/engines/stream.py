@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparring.agents.engine import Completion, Request, Weights
@@ -19,6 +20,8 @@ from sparring.scenarios.errors import EngineError
 if TYPE_CHECKING:
     from .embedded import TransformersEngine
     from .slots import Answer, Batch
+
+Told = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
@@ -29,6 +32,11 @@ class _Call:
     answer: asyncio.Future[list[Completion]]
     found: list[Completion | None]
     awaited: dict[int, int]
+
+    def tell(self, told: Told, place: int, token: int) -> None:
+        """Let the caller know of a token, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(told, place, token)
 
     def settle(self, error: BaseException | None = None) -> None:
         """Tell the caller, from any thread."""
@@ -80,9 +88,10 @@ class Stream:
         """Requests that are being decoded or wait to be."""
         return len(self._calls)
 
-    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+    async def generate(self, requests: Sequence[Request], told: Told | None = None) -> list[Completion]:
         """One completion per request, in order. Cancelling it frees its slots.
 
+        ``told`` is called in the caller's loop for every token as it is drawn, with the request's place and the token.
         Raises ``EngineError`` for what cannot be served, and whatever kept a token from being drawn.
         """
         turned_away = self.engine.turned_away(requests)
@@ -94,11 +103,14 @@ class Stream:
         with self._news:
             if self.closed:
                 raise self._shut()
-            self._joining += [(ticket, self.engine.answer(requests[place])) for ticket, place in asked.items()]
-            self._calls |= dict.fromkeys(asked, call)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="decoding")
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="decoding")
+                thread.start()  # it waits for the lock
+                self._thread = thread
+            for ticket, place in asked.items():
+                hears = None if told is None else partial(call.tell, told, place)
+                self._joining.append((ticket, self.engine.answer(requests[place], hears)))
+            self._calls |= dict.fromkeys(asked, call)
             self._news.notify_all()
         try:
             return await call.answer
