@@ -24,7 +24,7 @@ from sparring.scenarios.errors import EngineError
 from sparring.scenarios.registry import engines, nearest
 
 from .chat import MODELS, OWN, ROUTE, Limit, Said, ask, clean, full, listed, read, usage
-from .http import Client, Lost, Reply, settled
+from .http import Client, Lost, PerLoop, Reply, settled
 from .wire import TRUNCATING, Malformed
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class OpenAiEngine:
             )
         self._names: list[str] | None = None
         self._waiting: set[object] = set()  # tasks without a place yet
-        self._free: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._free = PerLoop(lambda: asyncio.Semaphore(config.concurrency))
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self.config.url}>"
@@ -293,7 +293,7 @@ class OpenAiEngine:
         """The message when the server does not know the model, or the route."""
         config = self.config
         what = f"{self.name}: {config.url}{ROUTE} says HTTP {reply.status} ({reply.said or 'no reason'})"
-        if not names:
+        if not names or config.model in names:
             return f"{what}; does the url end where /chat/completions goes on (often in /v1), and is the model there?"
         hint = nearest(config.model, list(names))
         meant = f"did you mean {hint!r}? " if hint else ""
@@ -309,11 +309,8 @@ class OpenAiEngine:
 
     @asynccontextmanager
     async def _seated(self) -> AsyncIterator[None]:
-        """One of the places for requests under way at once; loops come and go."""
-        loop, mine = asyncio.get_running_loop(), asyncio.current_task()
-        if self._free is None or self._free[0] is not loop:
-            self._free = loop, asyncio.Semaphore(self.config.concurrency)
-        free = self._free[1]
+        """A place among the requests under way at once."""
+        mine, free = asyncio.current_task(), self._free.here
         self._waiting.add(mine)
         try:
             await free.acquire()
