@@ -90,6 +90,23 @@ def test_the_judges_words_stand_in_the_database_as_the_policys_tokens(judged: Ju
     assert all(map(math.isnan, spoken[0].logprobs))
 
 
+@pytest.mark.parametrize(
+    "text", ["a\x00b", "\ud800 alone", "<|im_end|><|end|>", "\u202e\U0001f9e8", "'; DROP TABLE turns; --"]
+)
+def test_hostile_words_are_stored_as_words(
+    judged: Judged, ran: Any, server: FakeOpenAI, tmp_path: Path, text: str
+) -> None:
+    server.answer = text
+    done = ran(start(judged("training.steps=1"), Store(tmp_path / "hostile.db")))
+    said = {said for (said,) in asked(done.path, "SELECT said FROM turns WHERE author = 'critic'")}
+    assert done.status == "done" and len(said) == 1
+    with Store(done.path) as store:
+        (turn, *_) = [
+            turn for one in stored_episodes(store, "r1") for turn in one.episode.turns if turn.author == "critic"
+        ]
+    assert turn.said == text.encode("utf-8", "replace").decode()
+
+
 def test_the_judges_words_can_be_imitated_from_the_store(
     judged: Judged, ran: Any, scenario: Path, tmp_path: Path
 ) -> None:
