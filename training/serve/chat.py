@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,29 +17,16 @@ from sparring.envs.types import Finish
 from sparring.scenarios.schema import Sampling
 from sparring.scenarios.seeds import derive
 
+from .answers import ChatAnswer, Turn, envelope
 from .asked import Asked, ChatAsked, TextAsked, asked, messages_of
-from .recorded import Heard, Recorded
+from .recorded import Recorded
 from .recording import Recorder
-from .refusals import GONE, Refusal, body_of, failure
-from .served import ABORTED, Served
-from .spoken import Choice, Json, chat_logprobs, choice, pieces, text_logprobs, usage
+from .refusals import GONE, Refusal, body_of
+from .served import ABORTED, Hears, Served
+from .spoken import Choice, Json, choice, text_logprobs, usage
 
 T = TypeVar("T")
 PROMPTS = 256  # in one completion request
-
-
-@dataclass
-class Turn:
-    """One prompt of a request on its way: whose turn it is where it is recorded, and ``indices`` once it is."""
-
-    requests: list[Request]
-    heard: Heard | None = None
-    indices: tuple[int, ...] = ()
-
-    @property
-    def prompt_ids(self) -> tuple[int, ...]:
-        """What was read."""
-        return self.requests[0].prompt_ids
 
 
 @dataclass
@@ -80,8 +65,11 @@ class Talk:
             turn = Turn(self._requests(segment.token_ids, messages, told, sampling, name.adapter, role))
         else:
             turn = self._heard(episode, role, messages, told, sampling)
-        answer = ChatAnswer(self, told, turn)
-        return await self._answered(call, answer, episode)
+        answer = ChatAnswer(self.served, told, turn)
+        if told.stream:
+            events = answer.stream(lambda hears: self._said(turn, told, episode, hears))
+            return StreamingResponse(events, media_type="text/event-stream")
+        return JSONResponse(answer.whole(await unless_gone(call, self._said(turn, told, episode))))
 
     async def complete(self, call: Call) -> Response:
         """``POST /v1/completions``."""
@@ -153,21 +141,23 @@ class Talk:
         requests = self._requests(heard.prompt_ids, messages, told, sampling, adapter, role, seed, speaker)
         return Turn(requests, heard)
 
-    async def _sampled(self, requests: Sequence[Request]) -> list[Completion]:
-        done = await self.served.generate(requests)
+    async def _sampled(self, requests: Sequence[Request], hears: Hears | None = None) -> list[Completion]:
+        done = await self.served.generate(requests, told=hears)
         failed = next((one.error for one in done if one.finish is Finish.ABORT), None)
         if failed is not None:
             raise Refusal(503, failed or ABORTED)
         return done
 
-    async def _said(self, turn: Turn, told: Asked, episode: Recorded | None) -> list[Choice]:
-        """Sample the turn and, in an episode, write it down."""
+    async def _said(
+        self, turn: Turn, told: Asked, episode: Recorded | None, hears: Hears | None = None
+    ) -> list[Choice]:
+        """Sample the turn and, in an episode, write it down. ``hears`` is told every token as it is drawn."""
         renderer = self.served.policy.renderer
         if episode is None or turn.heard is None:
-            return [choice(done, told.stop, renderer) for done in await self._sampled(turn.requests)]
+            return [choice(done, told.stop, renderer) for done in await self._sampled(turn.requests, hears)]
         episode.busy += len(turn.requests)
         try:
-            done = await self._sampled(turn.requests)
+            done = await self._sampled(turn.requests, hears)
         finally:
             episode.busy -= len(turn.requests)
         choices = [choice(one, told.stop, renderer) for one in done]
@@ -176,12 +166,6 @@ class Talk:
             for sample, (one, request) in enumerate(zip(choices, turn.requests, strict=True))
         )
         return choices
-
-    async def _answered(self, call: Call, answer: ChatAnswer, episode: Recorded | None) -> Response:
-        work = self._said(answer.turn, answer.told, episode)
-        if answer.told.stream:
-            return StreamingResponse(answer.stream(work), media_type="text/event-stream")
-        return JSONResponse(answer.whole(await unless_gone(call, work)))
 
     # -- completions of text -------------------------------------------------------------------------------------------
 
@@ -217,80 +201,12 @@ class Talk:
         return envelope("cmpl", "text_completion", told.model, rows) | {"usage": counted}
 
 
-@dataclass
-class ChatAnswer:
-    """One chat completion, whole or as a stream."""
-
-    talk: Talk
-    told: ChatAsked
-    turn: Turn
-
-    def whole(self, choices: Sequence[Choice]) -> Json:
-        """The body of the answer. ``turn`` of a choice is its number in the recorded episode."""
-        rows = []
-        for index, one in enumerate(choices):
-            row: Json = {
-                "index": index,
-                "message": {"role": "assistant", "content": one.text},
-                "finish_reason": one.reason,
-                "logprobs": self._logprobs(one),
-            }
-            rows.append(row | self._more(index, one))
-        found = envelope("chatcmpl", "chat.completion", self.told.model, rows)
-        if self.told.return_token_ids:
-            found["prompt_token_ids"] = list(self.turn.prompt_ids)
-        return found | {"usage": usage(len(self.turn.prompt_ids), choices)}
-
-    async def stream(self, work: Awaitable[list[Choice]]) -> AsyncIterator[str]:
-        """Server-sent events: a first chunk at once, the words when the turn is whole, why it ended, ``[DONE]``."""
-        head = envelope("chatcmpl", "chat.completion.chunk", self.told.model, [])
-        prompt = {"prompt_token_ids": list(self.turn.prompt_ids)} if self.told.return_token_ids else {}
-        opened = [self._delta(index, {"role": "assistant", "content": ""}) for index in range(self.told.n)]
-        yield event(head | {"choices": opened} | prompt)
-        try:
-            choices = await work
-        except Refusal as refusal:  # the status is sent already
-            yield event(json.loads(bytes(failure(refusal.status, refusal.message).body)))
-            return
-        for index, one in enumerate(choices):
-            for piece in pieces(one, self.talk.served.policy.renderer):
-                yield event(head | {"choices": [self._delta(index, {"content": piece})]})
-            last = self._delta(index, {}, one.reason) | {"logprobs": self._logprobs(one)} | self._more(index, one)
-            yield event(head | {"choices": [last]})
-        if self.told.stream_options.include_usage:
-            yield event(head | {"choices": [], "usage": usage(len(self.turn.prompt_ids), choices)})
-        yield "data: [DONE]\n\n"
-
-    def _delta(self, index: int, delta: Json, reason: str | None = None) -> Json:
-        return {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-
-    def _logprobs(self, one: Choice) -> Json | None:
-        return chat_logprobs(one.done, self.talk.served.policy.tokenizer) if self.told.logprobs else None
-
-    def _more(self, index: int, one: Choice) -> Json:
-        found: Json = {"token_ids": list(one.done.token_ids)} if self.told.return_token_ids else {}
-        return found | ({"turn": self.turn.indices[index]} if self.turn.indices else {})
-
-
 def rendered(render: Callable[[], T]) -> T:
     """What a chat template makes of messages. Raises ``Refusal`` for an order of speakers that it does not know."""
     try:
         return render()
     except TemplateError as error:
         raise Refusal(400, f"messages: the model's chat template refuses them: {error}", "messages") from error
-
-
-def envelope(prefix: str, kind: str, model: str | None, choices: Sequence[Json]) -> Json:
-    """What every answer begins with."""
-    return {
-        "id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model or "policy",
-        "choices": list(choices),
-    }  # fmt: skip
-
-
-def event(data: Json) -> str:
-    """One server-sent event."""
-    return f"data: {json.dumps(data, allow_nan=False)}\n\n"
 
 
 async def unless_gone(call: Call, work: Awaitable[T]) -> T:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from .refusals import Refusal
 from .weights import Given, put_in
 
 POLICY = "policy"
+Hears = Callable[[int, int], None]
 UNNUMBERED = "initial"
 ABORTED = "the request was ended before it was finished; ask again"
 
@@ -59,6 +62,7 @@ class Served:
         """Requests join a stream where the engine has one."""
         stream = getattr(self.engine, "stream", None)
         self.stream: Any = self.engine if stream is None else stream()
+        self._tells = "told" in signature(self.stream.generate).parameters
         self.engine.policy_version = self.version
         self._open = asyncio.Event()
         self._open.set()
@@ -122,24 +126,29 @@ class Served:
         if odd >= known:
             raise Refusal(400, f"{field}: {odd} is no token of this model; it has {known}", field)
 
-    async def generate(self, requests: Sequence[Request], stops: Collection[int] | None = None) -> list[Completion]:
+    async def generate(
+        self, requests: Sequence[Request], stops: Collection[int] | None = None, told: Hears | None = None
+    ) -> list[Completion]:
         """One completion per request, in order; those that were not served are aborted. Raises ``Refusal``.
 
-        ``stops`` are the tokens that end turns in place of the tokenizer's.
+        ``stops`` are the tokens that end turns in place of the tokenizer's. ``told`` hears of every token as it is
+        drawn, with the place of its request, where the engine tells.
         """
         drawn = requests[0].sampling
         if not getattr(self.engine, "truncates", False) and (drawn.top_p, drawn.top_k, drawn.min_p) != (None,) * 3:
             raise Refusal(400, "top_p, top_k and min_p: this engine draws from the whole distribution; leave them out")
         await self._open.wait()
         try:
-            return await self._run(requests, stops)
+            return await self._run(requests, stops, told if self._tells else None)
         except EngineError as error:
             raise Refusal(400 if self.here else 502, str(error)) from error
 
-    async def _run(self, requests: Sequence[Request], stops: Collection[int] | None) -> list[Completion]:
+    async def _run(
+        self, requests: Sequence[Request], stops: Collection[int] | None, told: Hears | None
+    ) -> list[Completion]:
         """Await them as requests that a pause keeps, waits for or aborts."""
         speaking = {request.adapter for request in requests}
-        task = asyncio.ensure_future(self._sampled(requests, stops))
+        task = asyncio.ensure_future(self._sampled(requests, stops, told))
         self._running[task] = None
         self._using.update(speaking)
         try:
@@ -153,8 +162,10 @@ class Served:
             self._running.pop(task, None)
             self._using.subtract(speaking)
 
-    async def _sampled(self, requests: Sequence[Request], stops: Collection[int] | None) -> list[Completion]:
-        generate: Generate = self.stream.generate
+    async def _sampled(
+        self, requests: Sequence[Request], stops: Collection[int] | None, told: Hears | None
+    ) -> list[Completion]:
+        generate: Generate = self.stream.generate if told is None else partial(self.stream.generate, told=told)
         if stops is None:
             return await generate(requests)
         return list(await asyncio.gather(*(ended_at(generate, request, stops) for request in requests)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,13 +90,34 @@ def number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def pieces(one: Choice, renderer: Renderer) -> Iterator[str]:
-    """The text a token at a time, where tokens are whole characters; together exactly ``one.text``."""
-    told = 0
-    for count in range(1, len(one.done.token_ids)) if one.done.text is None else ():
-        text = clean(renderer.decode(one.done.token_ids[:count]))
-        if len(text) > told and not text.endswith(BROKEN) and one.text.startswith(text):
-            yield text[told:]
-            told = len(text)
-    if told < len(one.text):
-        yield one.text[told:]
+class Trickle:
+    """The text of one choice while its tokens come: never a word that its end could take back."""
+
+    def __init__(self, renderer: Renderer, stops: Sequence[str]) -> None:
+        self.renderer, self.stops = renderer, [stop for stop in stops if stop]
+        self.behind = max(map(len, self.stops), default=1) - 1  # characters that may be the beginning of a stop string
+        self.token_ids: list[int] = []
+        self.said = self.read = 0
+        self.over = False
+
+    def hear(self, token: int) -> None:
+        """Take a token."""
+        self.token_ids.append(token)
+
+    def piece(self) -> str:
+        """What can be said now and has not been said yet."""
+        if self.over or self.read == len(self.token_ids):
+            return ""
+        self.read = len(self.token_ids)
+        text = clean(self.renderer.decode(self.token_ids))
+        at = min((text.index(stop) for stop in self.stops if stop in text), default=None)
+        self.over = at is not None
+        sure = len(text) - self.behind if at is None else at
+        if text.endswith(BROKEN) or sure <= self.said:  # half a character may become a whole one
+            return ""
+        piece, self.said = text[self.said : sure], sure
+        return piece
+
+    def rest(self, one: Choice) -> str:
+        """What is left once the choice is whole."""
+        return one.text[self.said :]

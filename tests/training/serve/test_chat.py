@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,18 @@ def test_a_stream_says_what_a_whole_answer_says(server: Any) -> None:
     assert texts == [choice.message.content for choice in whole.choices]
     assert ends == [choice.finish_reason for choice in whole.choices]
     assert chunks[-1].usage == whole.usage
+
+
+def test_a_stream_says_words_before_the_turn_is_whole(server: Any) -> None:
+    wanted = {"messages": HELLO, "max_tokens": 200, "seed": 3, "n": 4, "stream": True, "stop": ["never said"]}
+    with server.http.stream("POST", "/v1/chat/completions", json=wanted) as reply:
+        rows = [json.loads(line.removeprefix("data: ")) for line in reply.iter_lines() if line.startswith("data: {")]
+    spoken = [row["choices"][0] for row in rows if row["choices"][0]["delta"].get("content")]
+    plain = said(server, max_tokens=200, n=4)
+    for choice in plain.choices:
+        mine = [one["delta"]["content"] for one in spoken if one["index"] == choice.index]
+        assert "".join(mine) == choice.message.content
+    assert len(spoken) > 4 and [row["choices"][0]["finish_reason"] for row in rows[-1:]] != [None]
 
 
 def test_a_stop_string_ends_the_text_and_the_tokens_where_it_stands(server: Any) -> None:
