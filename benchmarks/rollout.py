@@ -5,7 +5,8 @@
 Every episode asks for a tool that takes a second (it sleeps) between two turns. What is played goes through the role
 graph, the environment's threads, settling and the database, as a step of a run does without its update. Then the very
 same requests are given to the engine alone, all known beforehand, with as many slots: that is its own rate. The ratio
-is of wall times within a round, so a busy machine cancels in part. Turns have no stop token, so their length is exact.
+is of wall times within a round, so a busy machine cancels in part; that of CPU time leaves waiting out. Turns have no
+stop token, so their length is exact.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def one_round(
         "tok/s": tokens / wall,
         "engine's own tok/s": tokens / own_wall,
         "ratio": own_wall / wall,
-        "ms of CPU per turn beside the engine": 1000 * (cpu - own_cpu) / len(requests),
+        "ratio of CPU time": own_cpu / cpu,
     }
 
 

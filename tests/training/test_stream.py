@@ -301,18 +301,21 @@ def test_a_model_that_only_its_own_forward_decodes_streams_too() -> None:
     assert_same([*(one for (one,) in rest), slow], engine.sample([*asked, request(7, 200)]))
 
 
-def test_a_copy_speaks_as_the_trainer_did_until_it_is_loaded(model: Any) -> None:
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_copy_speaks_as_the_trainer_did_until_it_is_loaded(model: Any, lora: bool) -> None:
+    if lora:
+        adapt(model, LoraSpec(rank=2), ("critic",))
+    asked = [request(1), request(1, adapter="critic" if lora else "")]
     engine = TransformersEngine(model, (), TransformersEngine.Config(copy=True))
-    before = engine.sample([request(1)])[0]
+    before = engine.sample(asked)
     with torch.no_grad():
-        for weight in model.parameters():
+        for weight in (weight for weight in model.parameters() if weight.requires_grad):
             weight.add_(0.05)
-    assert engine.sample([request(1)])[0] == before
+    assert engine.sample(asked) == before and not engine.shares
     run(lambda: engine.load(3, Live(model)))
-    after = engine.sample([request(1)])[0]
-    assert after.policy_version == 3
-    assert_same([after], TransformersEngine(model, ()).sample([request(1)]))
-    assert after.logprobs != before.logprobs
+    after = engine.sample(asked)
+    assert_same(after, TransformersEngine(model, ()).sample(asked))
+    assert after[0].policy_version == 3 and after[0].logprobs != before[0].logprobs
 
 
 class Live:
@@ -326,6 +329,21 @@ class Live:
         raise AssertionError("a copy in this process needs no files")
 
 
+def test_play_goes_on_in_a_copy_through_an_update_and_says_so(model: Any) -> None:
+    engine = TransformersEngine(model, (), TransformersEngine.Config(copy=True))
+    stream = engine.stream()
+
+    async def main() -> Completion:
+        call = asyncio.create_task(stream.generate([request(1, 300)]))
+        await underway(stream)
+        with torch.no_grad():
+            model.model.norm.weight.mul_(0.5)
+        await stream.load(7, Live(model))
+        return (await call)[0]
+
+    assert [span.version for span in run(main).spans] == [0, 7]
+
+
 def test_weights_are_read_from_a_folder_or_not_at_all(model: Any, tmp_path: Path) -> None:
     engine, other = endless(model), make_model(1)
     other.save_pretrained(tmp_path / "v2")
@@ -333,6 +351,24 @@ def test_weights_are_read_from_a_folder_or_not_at_all(model: Any, tmp_path: Path
     assert engine.policy_version == 2
     assert_same(engine.sample([request(1)]), endless(other).sample([request(1)]))
     (tmp_path / "v3").mkdir()
-    with pytest.raises(EngineError, match="v3 does not hold"):
-        run(lambda: engine.reload(tmp_path / "v3", 3))
+    (tmp_path / "v4").mkdir()
+    (tmp_path / "v4" / "model.safetensors").write_bytes(b"\0" * 40)
+    for name in ("v3", "v4"):
+        with pytest.raises(EngineError, match=f"{name} does not hold"):
+            run(lambda name=name: engine.reload(tmp_path / name, 9))  # type: ignore[misc]  # a default keeps the name
     assert engine.policy_version == 2
+
+
+def test_adapters_are_read_from_a_folder(model: Any, tmp_path: Path) -> None:
+    adapters, other = adapt(model, LoraSpec(rank=2), ("critic",)), make_model()
+    theirs = adapt(other, LoraSpec(rank=2), ("critic",))
+    with torch.no_grad():
+        for weight in (weight for name, weight in other.named_parameters() if ".lora_B." in name):
+            weight.fill_(0.02)
+    theirs.save(tmp_path)
+    engine, asked = endless(model), [request(1), request(1, adapter="critic")]
+    run(lambda: engine.reload(tmp_path, 1))
+    assert_same(engine.sample(asked), endless(other).sample(asked))
+    with pytest.raises(EngineError, match="does not hold"):
+        run(lambda: engine.reload(tmp_path / "nowhere", 2))
+    assert engine.policy_version == 1 and adapters.names == theirs.names

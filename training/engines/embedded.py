@@ -38,8 +38,11 @@ class TransformersEngine:
     """
 
     class Config(BaseModel):
-        """``slots``: sequences decoded at once. ``copy``: sample from a copy of the weights, refreshed with each
-        update, so that play may go on while the trainer changes its own."""
+        """``slots``: sequences decoded at once, of each adapter.
+
+        ``copy``: sample from a copy of the weights, refreshed with each update, so that play may go on while the
+        trainer changes its own.
+        """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
         slots: int = Field(default=64, ge=1, le=1024)
@@ -227,12 +230,26 @@ def pour(source: Any, target: Any) -> None:
 
 
 def read(folder: Path, model: Any, adapters: Adapters | None) -> None:
-    """Fill ``model`` from a folder of weights. Raises ``EngineError`` before anything is written if they do not fit."""
+    """Fill ``model`` from a folder of weights.
+
+    Raises ``EngineError`` for files that are damaged or of another model; whole models are then left as they were.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        if adapters is not None:
+            adapters.load(folder)
+        else:
+            _read_whole(folder, model)
+    except (OSError, RuntimeError, SafetensorError) as error:  # what torch and PEFT say of other shapes, too
+        if isinstance(error, EngineError):
+            raise
+        raise EngineError(f"{folder} does not hold weights of the model that is served: {error}") from error
+
+
+def _read_whole(folder: Path, model: Any) -> None:
     from safetensors.torch import load_file
 
-    if adapters is not None:
-        adapters.load(folder)
-        return
     files = sorted(folder.glob("model*.safetensors"))
     saved = {name: tensor for file in files for name, tensor in load_file(file).items()}
     own = model.state_dict()

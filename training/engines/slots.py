@@ -7,6 +7,7 @@ all of theirs are in ``embedded.py``, calls that join in mid-decode in ``stream.
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Protocol
@@ -30,7 +31,7 @@ class Answer:
 
     def __init__(self, request: Request, whole: bool, version: int, told: Callable[[int], None] | None = None) -> None:
         self.request, self.whole, self.told = request, whole, told
-        self.uniforms: list[float] = uniforms(request).tolist()
+        self.uniforms = array("d", uniforms(request).tobytes())
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self.marks = [(version, 0)]  # which version speaks from which token on
