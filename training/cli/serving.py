@@ -17,6 +17,7 @@ from .running import hush
 
 if TYPE_CHECKING:
     from sparring.storage.store import Store
+    from sparring.training.serve.recording import Recorder
     from sparring.training.serve.served import Served
 
 LOOPBACK = "127.0.0.1"
@@ -59,6 +60,8 @@ def serve(
         from sparring.training.serve.recording import Recorder
 
         recorder = Recorder(served, store, shlex.join(["sparring", *sys.argv[1:]])) if record and store else None
+        if recorder is not None:  # a second Ctrl-C does not let the server end in its own way
+            held.callback(_end, recorder)
         app = build(served, Door(key, is_loopback(host)), recorder, store, typer.echo)
         for line in _banner(served, url_of(bound), record, bool(key)):
             typer.echo(line)
@@ -69,6 +72,11 @@ def serve(
 def add_to(app: typer.Typer) -> None:
     """Put this command on ``app``."""
     app.command("serve")(serve)
+
+
+def _end(recorder: Recorder) -> None:
+    for line in recorder.close():
+        typer.echo(line)
 
 
 def _key(variable: str | None) -> str:

@@ -64,7 +64,7 @@ def build(
             for line in recorder.close() if recorder is not None else ():
                 tell(line)
 
-    talk, wire, episodes = Talk(served, recorder), Wire(served), Episodes(recorder)
+    talk, wire, episodes = Talk(served), Wire(served), Episodes(recorder)
     routes = {
         ("POST", "/v1/chat/completions"): talk.chat,
         ("POST", "/v1/completions"): talk.complete,
@@ -92,7 +92,7 @@ def build(
         lifespan=lifespan,
         exception_handlers={404: _unknown, 405: _unknown, 500: _broken},
     )
-    app.add_middleware(Entrance, door=door)
+    app.add_middleware(Entrance, door=door, recorder=recorder)
     return app
 
 
@@ -136,8 +136,8 @@ class Episodes:
 class Entrance:
     """Turns away who has the wrong key, and pages of other sites in a browser on this machine."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self.app, self.door = app, door
+    def __init__(self, app: ASGIApp, door: Door, recorder: Recorder | None) -> None:
+        self.app, self.door, self.recorder = app, door, recorder
         self._key = _hash(door.key) if door.key else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,21 +158,21 @@ class Entrance:
         return None
 
     def _unlocked(self, call: Call, scope: Scope) -> Response | None:
-        """Find out whose key it is. An episode's key names the episode for the routes behind."""
+        """Find out whose key it is. An episode's key opens what an episode is played with, and nothing else."""
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         path = call.url.path
-        if path in FREE:
+        if path in FREE or path.startswith(f"/episodes/{PREFIX}"):  # who names an episode's key may end it
             return None
-        if token.startswith(PREFIX):
-            if path in EPISODIC or (path.startswith("/episodes/") and token in path):
-                scope["episode"] = token
-                return None
-        elif not self._key or secrets.compare_digest(_hash(token), self._key):
+        if self.recorder is not None and token.startswith(PREFIX) and path in EPISODIC:
+            try:
+                scope["episode"] = self.recorder.find(token)
+            except Refusal as refusal:
+                return refusal.response()
             return None
-        elif path.startswith(f"/episodes/{PREFIX}"):
-            return None  # whoever knows an episode's key may end it
-        return failure(401, "the API key is not the one this server was started with")
+        if token.startswith(PREFIX) or (self._key and not secrets.compare_digest(_hash(token), self._key)):
+            return failure(401, "the API key is not the one this server was started with")
+        return None
 
 
 def _local(host: str | None) -> bool:

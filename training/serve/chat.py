@@ -20,7 +20,6 @@ from sparring.scenarios.seeds import derive
 from .answers import ChatAnswer, Turn, envelope
 from .asked import Asked, ChatAsked, TextAsked, asked, messages_of
 from .recorded import Recorded
-from .recording import Recorder
 from .refusals import GONE, Refusal, body_of
 from .served import ABORTED, Hears, Served
 from .spoken import Choice, Json, choice, text_logprobs, usage
@@ -31,10 +30,9 @@ PROMPTS = 256  # in one completion request
 
 @dataclass
 class Talk:
-    """The routes over what is served; ``recorder`` where episodes are recorded."""
+    """The routes over what is served."""
 
     served: Served
-    recorder: Recorder | None = None
     count: int = 0
 
     # -- routes --------------------------------------------------------------------------------------------------------
@@ -57,6 +55,10 @@ class Talk:
         told: ChatAsked = asked(ChatAsked, await body_of(call))
         messages = messages_of(told.messages)
         name, episode = self.served.named(told.model), self._episode(call)
+        if episode is not None and name.adapter and not name.role:
+            raise Refusal(
+                400, f"model: {told.model!r} is an adapter; episodes are played by roles: policy:ROLE", "model"
+            )
         role = name.role or (episode.role if episode is not None else "")
         sampling = told.sampling(self._default(role))
         if episode is None:
@@ -89,14 +91,13 @@ class Talk:
     # -- on the way ----------------------------------------------------------------------------------------------------
 
     def _episode(self, call: Call) -> Recorded | None:
-        key = call.scope.get("episode")
-        return None if key is None or self.recorder is None else self.recorder.find(key)
+        return call.scope.get("episode")
 
     def _default(self, role: str) -> Sampling:
-        """What holds where a request says nothing: the role's sampling, else all the room there is."""
+        """What holds where a request says nothing: the role's sampling, where one speaks."""
         if role:
             return self.served.scenario.roles[role].sampling
-        return Sampling(temperature=1.0, max_tokens=self.served.context)
+        return Sampling(temperature=1.0, max_tokens=self.served.budget)
 
     def _requests(
         self,

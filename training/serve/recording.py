@@ -73,6 +73,7 @@ class Recorder:
     opened: int = 0
     stored: int = 0
     forks: int = 0
+    closed: bool = False
     _of: dict[str, Together] = field(default_factory=dict, repr=False)  # by key, until they are stored
     _told: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # by key, of those that are
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
@@ -103,10 +104,10 @@ class Recorder:
         """A role of the scenario that the policy plays: ``name``, else the first that is trained."""
         known = self.served.roles
         if name is None:
-            return next((role for role, spec in known.items() if spec.trainable), next(iter(known)))
+            name = next((role for role, spec in known.items() if spec.trainable), next(iter(known), None))
         if name not in known:
-            raise Refusal(400, f"role {name!r} is not played here; known are {', '.join(known)}", "role")
-        return name
+            raise Refusal(400, f"role {name!r} is not played here; known are {', '.join(known) or 'none'}", "role")
+        return str(name)
 
     def find(self, key: str) -> Recorded:
         """The episode under this key. Raises ``Refusal`` where there is none."""
@@ -140,7 +141,10 @@ class Recorder:
         return {"run": self.run or None, "open": len(self._of), "stored": self.stored, "forks": self.forks}
 
     def close(self) -> list[str]:
-        """Store what is open, as broken where it was not ended; what has no turn is dropped. Lines that say so."""
+        """Store what is open, as broken where it was not ended; what has no turn is dropped. Lines that say so.
+
+        A second time there is nothing left to do.
+        """
         lines, dropped = [], 0
         for together in {id(one): one for one in self._of.values()}.values():
             if any(episode.book.turns for episode in together.episodes):
@@ -152,9 +156,11 @@ class Recorder:
                 dropped += len(together.episodes)
         if dropped:
             lines.append(f"episodes without a turn that were not ended, and are dropped: {dropped}")
-        if self.run:
+        self._of.clear()
+        if self.run and not self.closed:
             self.store.finish_run(self.run, "done")
             lines.append(f"{self.stored} episodes are in run {self.run}, {self.forks} forks")
+        self.closed = True
         return lines
 
     def _task(self, one: Opening) -> Task | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import signature
@@ -23,6 +23,7 @@ from .refusals import Refusal
 from .weights import Given, put_in
 
 POLICY = "policy"
+UNSAID = 1024  # tokens an answer may have where neither the request nor a role says; room for them is set aside
 Hears = Callable[[int, int], None]
 UNNUMBERED = "initial"
 ABORTED = "the request was ended before it was finished; ask again"
@@ -64,6 +65,7 @@ class Served:
         self.stream: Any = self.engine if stream is None else stream()
         self._tells = "told" in signature(self.stream.generate).parameters
         self.engine.policy_version = self.version
+        self._turn = asyncio.Lock()
         self._open = asyncio.Event()
         self._open.set()
         self._running: dict[asyncio.Task[list[Completion]], None] = {}
@@ -111,6 +113,11 @@ class Served:
             getattr(getattr(self.engine, part, None) if part else self.engine, name, None) for part, name in places
         ]
         return int(next((one for one in found if one), None) or self.policy.model.config.max_position_embeddings)
+
+    @property
+    def budget(self) -> int:
+        """Tokens an answer may have where nothing is said about it."""
+        return min(UNSAID, self.context)
 
     def checked(self, prompt_ids: Sequence[int], field: str) -> None:
         """Raises ``Refusal`` for a prompt that leaves no room for an answer, or has tokens the model does not know."""
@@ -184,14 +191,14 @@ class Served:
 
     async def reload(self, folder: Path) -> None:
         """Put the weights in ``folder`` in; what is being sampled goes on with them. Raises ``EngineError``."""
-        async with self.hold():
+        async with self.changing():
             await asyncio.to_thread(put_in, self.policy.model, folder)
             await self.engine.load(self.version, Given(self.policy.model, self.policy.tokenizer, folder))
         self.weights_sha = ""
 
     async def renumber(self, version: int) -> None:
         """Call the weights as they are now ``version``."""
-        async with self.hold():
+        async with self.changing():
             renew = getattr(self.engine, "renew", None)
             if renew is not None:
                 renew(version)
@@ -205,10 +212,12 @@ class Served:
         """
         return str(version) if self.following or version in self.given else UNNUMBERED
 
-    def hold(self) -> AbstractAsyncContextManager[None]:
-        """Nothing is sampled during the block; what was being sampled goes on after it."""
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """One change at a time, and nothing is sampled during it; what was being sampled goes on after it."""
         hold = getattr(self.engine, "hold", None)
-        return nullcontext() if hold is None else hold()  # others wait by themselves when they load
+        async with self._turn, nullcontext() if hold is None else hold():  # others wait by themselves when they load
+            yield
 
     async def pause(self, mode: str) -> None:
         """Sample nothing until ``resume``. ``mode``: keep what is being sampled, wait for it, or abort it."""
@@ -238,7 +247,7 @@ class Served:
         """Let requests name an adapter; one of this name is replaced. Raises ``EngineError``."""
         if not hasattr(self.engine, "adapters"):
             raise EngineError(f"engine {self.engine.name!r} takes no adapters over the wire")
-        async with self.hold():
+        async with self.changing():
             self._leaving.discard(name)
             self.loaded.pop(name, None)
             try:
@@ -251,7 +260,7 @@ class Served:
         """Let no request name this adapter any more. It goes once nobody speaks with it, at the next change."""
         del self.loaded[name]
         self._leaving.add(name)
-        async with self.hold():
+        async with self.changing():
             self._sweep()
 
     def _sweep(self) -> None:

@@ -115,17 +115,17 @@ def is_scenario(what: str) -> bool:
 
 async def follow(served: Served, store: Store, tell: Callable[[str], None], every_s: float = POLL_S) -> None:
     """Take up every newer checkpoint of the run that ``served`` follows, until cancelled; ``tell`` is given a line."""
-    missed = -1
+    missed = ""
     while True:
         try:
             kept = await asyncio.to_thread(points, store, served.following)
-            if kept and kept[-1].version > served.version and kept[-1].step != missed:
+            if kept and kept[-1].weights_sha not in (served.weights_sha, missed):  # a resumed run may also go back
                 newest = kept[-1]
                 try:
                     await _take_up(served, newest)
                     tell(f"now serving {served.about}")
                 except (EngineError, OSError) as error:  # the run may have deleted it meanwhile; a newer one comes
-                    missed = newest.step
+                    missed = newest.weights_sha
                     tell(f"still serving {served.about}: {error}")
         except StoreError as error:
             tell(f"still serving {served.about}: {error}")
@@ -134,7 +134,7 @@ async def follow(served: Served, store: Store, tell: Callable[[str], None], ever
 
 async def _take_up(served: Served, point: Point) -> None:
     await asyncio.to_thread(checkpoint.verify, point.folder, point.sha)
-    async with served.hold():
+    async with served.changing():
         if served.scenario.policy.lora is None:
             await asyncio.to_thread(put_in, served.policy.model, point.folder)
         else:

@@ -76,7 +76,7 @@ class Wire:
             self.count += 1
             request = replace(request, seed=derive(served.seed, "wire", self.count))
         if _of(body, "sampling_params").get("max_tokens") is None:
-            request = replace(request, sampling=request.sampling.model_copy(update={"max_tokens": served.context}))
+            request = replace(request, sampling=request.sampling.model_copy(update={"max_tokens": served.budget}))
         stops = set(asked.stop_ids) | (set(served.policy.renderer.stop_ids) if asked.own_stops else set())
         done = await unless_gone(call, served.generate([request], stops))
         told = wire.answer(done[0], asked)

@@ -161,6 +161,10 @@ def test_only_the_right_key_opens_the_door(alone: Served, serve: Callable[..., A
     assert "policy" in [model.id for model in behind.openai("the-right-one").models.list()]
     assert behind.http.get("/health").status_code == 200
     assert behind.http.post("/pause").status_code == 401
+    with pytest.raises(openai.AuthenticationError):
+        said(behind)
+    with pytest.raises(openai.AuthenticationError):
+        behind.openai("episode-of-nobody").models.list()
     assert "the-right-one" not in repr(Door(key="the-right-one"))
 
 

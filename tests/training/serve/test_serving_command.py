@@ -79,5 +79,5 @@ def test_a_word_that_names_nothing_to_serve_is_an_error(words: list[str], said: 
 
 
 def test_a_run_needs_its_database(tmp_path: Path) -> None:
-    told = typed("r1", "--db", str(tmp_path / "sparring.db"))
+    told = typed("r1", "--port", "0", "--db", str(tmp_path / "sparring.db"))
     assert told.exit_code == 5 and "no database" in told.output

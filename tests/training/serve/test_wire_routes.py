@@ -155,6 +155,19 @@ def test_a_pause_may_also_end_or_await_what_is_sampled(server: Any, mode: str) -
     assert found[1].finish in (Finish.STOP, Finish.LENGTH)
 
 
+def test_changes_come_one_at_a_time(server: Any, other: Path) -> None:
+    home = Path(server.served.policy.model.name_or_path)
+    calls = [{"method": "reload_weights", "kwargs": {"weights_path": str(at)}} for at in [home, other] * 4]
+    threads = [threading.Thread(target=server.post, args=("/collective_rpc", call)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asked = requests(3)
+    alone = [TransformersEngine(_model_at(at), STOPS).sample(asked) for at in (home, other)]
+    assert [over(server, one).token_ids for one in asked] in [[one.token_ids for one in each] for each in alone]
+
+
 def test_weights_that_do_not_fit_change_nothing(server: Any, other: Path, tmp_path: Path) -> None:
     before = over(server, requests(1)[0])
     small = tmp_path / "small"
