@@ -201,7 +201,7 @@ def unexplained(part: Part) -> list[str]:
     bases = [one for one in config.__mro__ if isinstance(one, type) and issubclass(one, BaseModel) and _own(one)]
     text = " ".join(inspect.getdoc(one) or "" for one in bases)
     words = WORDS.get((part.kind, part.name), {})
-    return [name for name in config.model_fields if f"``{name}``" not in text and name not in words]
+    return [name for name in _fields(config) if f"``{name}``" not in text and name not in words]
 
 
 def needless() -> list[tuple[str, str, str]]:
@@ -283,10 +283,13 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
+def _fields(config: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Options by the names YAML has for them."""
+    return {field.alias or name: field for name, field in config.model_fields.items()}
+
+
 def _table(config: type[BaseModel]) -> str:
-    lines = [
-        f"| `{name}` | {_default(field)} | {_cell(_takes(field))} |" for name, field in config.model_fields.items()
-    ]
+    lines = [f"| `{name}` | {_default(field)} | {_cell(_takes(field))} |" for name, field in _fields(config).items()]
     return "\n".join(["| option | default | takes |", "|---|---|---|", *lines])
 
 

@@ -17,6 +17,7 @@ POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-
 EVERY = [(group.removeprefix("sparring."), name) for group, points in POINTS.items() for name in points]
 NEEDS_OPTIONS = {
     ("task_source", "jsonl"),
+    ("engine", "openai"),
     ("group_stage", "demonstrations"),
     ("group_stage", "insert"),
     ("group_stage", "replace"),
