@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import openai
 import pytest
 
 from sparring.envs.types import Ending, Episode, Validity
+from sparring.scenarios.errors import StorageFull
 from sparring.scenarios.load import load
 from sparring.storage import queries
 from sparring.storage.store import Store
@@ -62,6 +64,49 @@ def test_a_conversation_is_stored_with_the_tokens_that_were_sampled(recording: A
         prompt += turn.token_ids
     assert episode.scores[3][0].value == 1.0 and set(episode.scores) == {3}
     assert dict(episode.tasks[0].payload) == {"text": "a word"} and dict(episode.parameters) == {"length": 1}
+
+
+def test_many_clients_at_once_are_each_recorded_exactly(recording: Any, fresh: Callable[..., Any]) -> None:
+    keys = recording.post("/episodes", {"count": 6})["keys"]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda key: play(recording, key, turns=3), keys))
+        told = list(pool.map(lambda key: end(recording, key), keys))
+    assert sorted(one["waiting"] for one in told) == [0, 1, 2, 3, 4, 5]
+    for episode in stored(recording):
+        prompt: tuple[int, ...] = ()
+        for turn in episode.turns:
+            assert turn.context is not None
+            prompt += turn.context.token_ids
+            logprob_TV = fresh(recording.served.policy.model, prompt + turn.token_ids)
+            there = [float(logprob_TV[len(prompt) + at, token]) for at, token in enumerate(turn.token_ids)]
+            assert there == pytest.approx(turn.logprobs, abs=1e-4)
+            prompt += turn.token_ids
+    seeds = [turn.seed for episode in stored(recording) for turn in episode.turns]
+    assert len(set(seeds)) == 18
+
+
+class FullOnce(Store):
+    """A store whose disk is full the first time."""
+
+    full = True
+
+    def save_step(self, run: str, record: Any) -> None:
+        if self.full:
+            self.full = False
+            raise StorageFull("no space left; free some")
+        super().save_step(run, record)
+
+
+def test_an_episode_that_could_not_be_stored_is_stored_when_asked_again(
+    alone: Served, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    with FullOnce(tmp_path / "sparring.db") as store:
+        behind = serve(alone, store=store, record=True)
+        key = behind.post("/episodes", {})["key"]
+        play(behind, key, turns=2)
+        assert "free some" in behind.refused(f"/episodes/{key}/end", {"scores": {"verifier": 1.0}}, 500)
+        assert end(behind, key) == {"episode": "r1/1/0", "turns": 2, "forks": 0, "waiting": 0}
+        assert len(stored(behind)) == 1
 
 
 def test_an_altered_history_is_a_context_of_its_own_and_is_counted(recording: Any) -> None:

@@ -72,10 +72,12 @@ def test_a_damaged_checkpoint_is_not_served(stored: Store) -> None:
             of_run(stored, "r1", None, (), False)
 
 
-def test_newer_checkpoints_are_taken_up_as_they_come(stored: Store, serve: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("version", [1, 99])  # a run that was resumed further back has lower numbers again
+def test_newer_checkpoints_are_taken_up_as_they_come(stored: Store, serve: Callable[..., Any], version: int) -> None:
     with stored:
         first, last = points(stored, "r1")[0], points(stored, "r1")[-1]
         served = of_run(stored, "r1", first.step, (), True)
+        served.version = version
         behind = serve(served, store=stored, poll_s=0.02)
         until = time.monotonic() + 30
         while served.version != 2 and time.monotonic() < until:
@@ -184,6 +186,18 @@ def test_a_scenario_trains_through_the_wire_as_it_does_at_home(
     away = rows("away", f"engine={{kind: vllm, url: '{server.url}'}}")
     assert home == away
     assert httpx.get(f"{server.url}/weight_info").json() == {"weight_version": "2"}
+
+
+def test_a_role_that_is_not_trained_speaks_through_a_server(
+    server: Any, scenario: Path, tmp_path: Path, ran: Any
+) -> None:
+    engine = f"roles.critic.engine={{kind: openai, url: '{server.url}/v1', model: policy}}"
+    critic = ("roles.critic.trainable=false", engine)
+    finished = ran(start(load(scenario, [*QUICK, *critic]), Store(tmp_path / "mixed.db")))
+    assert finished.status == "done"
+    rows = finished.rows("SELECT DISTINCT author, engine FROM turns WHERE author != 'environment' ORDER BY author")
+    assert [row[0] for row in rows] == ["critic", "solver"] and rows[0][1] != rows[1][1] == "transformers"
+    assert server.served.engine.sampled_tokens > 0
 
 
 def test_a_resumed_run_gives_the_server_its_weights_again(
