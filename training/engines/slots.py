@@ -67,7 +67,7 @@ class Answer:
         ends = [start for _, start in self.marks[1:]] + [len(self.token_ids)]
         spans = tuple(Span(version, start, end) for (version, start), end in zip(self.marks, ends, strict=True))
         told = spans if len(spans) > 1 else ()
-        return Completion(tuple(self.token_ids), tuple(self.logprobs), finish, self.marks[0][0], engine, tuple(told))
+        return Completion(tuple(self.token_ids), tuple(self.logprobs), finish, self.marks[0][0], engine, told)
 
 
 class Batch(Protocol):
