@@ -18,6 +18,7 @@ from sparring.storage.codec import unescape, unpack_json
 from sparring.storage.store import run_number
 from sparring.training import checkpoint
 from sparring.training.course import adapters_of
+from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.render import ChatRenderer
 from sparring.training.policy import Policy, load_policy, locate
 
@@ -58,10 +59,16 @@ def points(store: Store, run: str) -> list[Point]:
 
 
 def stored_scenario(store: Store, run: str, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario a run was started with. Raises ``RunNotFound``."""
+    """The scenario a run was started with, on the embedded engine unless ``overrides`` name one.
+
+    Where the run sampled is no matter of its checkpoints. Raises ``RunNotFound``.
+    """
     store.run(run)
     sql = f"SELECT x.resolved FROM scenarios x JOIN runs r ON r.scenario_id = x.id WHERE r.id = {run_number(run)}"
     resolved = unpack_json(unescape(queries.select_rows(store, sql).rows[0][0]))
+    named = any(re.split("[.=]", override, maxsplit=1)[0] == "engine" for override in overrides)
+    if not named and resolved["engine"]["kind"] != TransformersEngine.name:
+        overrides = (f"engine={{kind: {TransformersEngine.name}}}", *overrides)
     return from_resolved(resolved, overrides=overrides)
 
 
@@ -71,7 +78,10 @@ def is_run(what: str) -> bool:
 
 
 def of_run(store: Store, word: str, step: int | None, overrides: Sequence[str], follow: bool) -> Served:
-    """A run's newest checkpoint, or that of ``step``. Raises ``RunNotFound``."""
+    """A run's newest checkpoint, or that of ``step``, in the embedded engine unless ``overrides`` name another.
+
+    Raises ``RunNotFound``.
+    """
     run = _newest(store) if word == "latest" else store.run(word).id
     kept = [point for point in points(store, run) if point.folder.is_dir()]
     if step is not None and step not in [point.step for point in kept]:
@@ -85,7 +95,8 @@ def of_run(store: Store, word: str, step: int | None, overrides: Sequence[str], 
     spec = scenario.policy
     if spec.lora is None:
         spec = spec.model_copy(update={"model": str(point.folder)})
-    served = _served(scenario, _policy(scenario, spec), f"{run}/{point.step}", point.version)
+    about = f"{run}, by {scenario.engine.options['url']}" if _elsewhere(scenario) else f"{run}/{point.step}"
+    served = _served(scenario, _policy(scenario, spec), about, point.version)
     if spec.lora is not None and served.here:
         _adapters(served).load(point.folder)
     served.weights_sha, served.following = point.weights_sha, run if follow and served.here else ""

@@ -78,6 +78,12 @@ def test_a_word_that_names_nothing_to_serve_is_an_error(words: list[str], said: 
     assert not (tmp_path / "sparring.db").exists()
 
 
+def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    told = typed("builtin:tiny", "--port", "0")
+    assert told.exit_code == 4 and "pip install 'sparring[serve]'" in told.output
+
+
 def test_a_run_needs_its_database(tmp_path: Path) -> None:
     told = typed("r1", "--port", "0", "--db", str(tmp_path / "sparring.db"))
     assert told.exit_code == 5 and "no database" in told.output

@@ -183,9 +183,13 @@ def test_a_scenario_trains_through_the_wire_as_it_does_at_home(
 
     # Sampling the same tokens twice takes the same weights to the last bit of a choice: both are float32 on one CPU.
     home = rows("home", "engine={kind: transformers}")
+    with Store(tmp_path / "home" / "sparring.db") as store, closing(of_run(store, "r1", None, (), False)) as served:
+        at_home = spoken(served)
     away = rows("away", f"engine={{kind: vllm, url: '{server.url}'}}")
     assert home == away
     assert httpx.get(f"{server.url}/weight_info").json() == {"weight_version": "2"}
+    with Store(tmp_path / "away" / "sparring.db") as store, closing(of_run(store, "r1", None, (), False)) as served:
+        assert served.here and spoken(served) == at_home  # its checkpoint, wherever it sampled
 
 
 def test_a_role_that_is_not_trained_speaks_through_a_server(
