@@ -27,6 +27,7 @@ from sparring.training.engines.wire import Malformed
 
 KEY, VARIABLE = "sk-very-secret-0123456789", "SPARRING_TEST_KEY"
 RENDERER = ByteRenderer()
+ANY = st.text(st.characters())  # lone surrogates among them
 NOWHERE = OpenAiEngine(OpenAiEngine.Config(url="http://127.0.0.1:9/v1", model="m", logprobs=True), RENDERER)
 
 
@@ -77,7 +78,7 @@ def test_the_budget_has_the_name_the_server_knows_and_the_seed_can_be_left_out(s
     assert server.asked[0]["max_completion_tokens"] == 50 and not {"max_tokens", "seed"} & set(server.asked[0])
 
 
-@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text())), st.integers(0, 2**63 - 1))
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), ANY)), st.integers(0, 2**63 - 1))
 def test_any_conversation_becomes_a_body_that_utf8_can_carry(talk: Sequence[tuple[Any, str]], seed: int) -> None:
     messages = tuple(Message(role, text) for role, text in talk)
     body = chat.ask(Request((1,), Sampling(), seed, messages=messages), "m")
@@ -173,7 +174,7 @@ def test_a_conversation_too_long_for_the_model_is_cut_and_no_error(server: FakeO
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -194,6 +195,7 @@ def test_no_answer_whatever_it_is_makes_an_error_of_ours(answer: Any) -> None:
     done = NOWHERE._heard(request(), Answered(200, answer))
     assert len(done.token_ids) == len(done.logprobs)
     assert (done.finish is Finish.ABORT) == bool(done.error) and (done.finish is Finish.ABORT or done.text)
+    assert done.text is None or done.text.encode()
     assert (chat.usage(answer).whole or 0) >= 0
     assert all(isinstance(name, str) for name in chat.listed(answer))
 
@@ -242,6 +244,15 @@ def test_ids_and_log_probs_are_kept_where_they_are_the_policys_own(server: FakeO
 def test_ids_of_another_tokenizer_are_not_taken_for_the_policys(server: FakeOpenAI, changes: Any) -> None:
     server.answer = lambda body: vllm(body, **changes)
     assert all(map(math.isnan, only(engine(server, logprobs=True)).logprobs))
+
+
+@pytest.mark.parametrize("odd", [0.5, math.inf, math.nan, None, "-1", True, 10**400])
+def test_log_probs_that_are_none_are_unknown(server: FakeOpenAI, odd: Any) -> None:
+    ids = [*b"yes", ByteRenderer.END]
+    choice: dict[str, Any] = {"token_ids": ids, "logprobs": {"content": [{"logprob": -0.5}] * 3 + [{"logprob": odd}]}}
+    server.answer = lambda body: vllm(body) | completion("yes", **choice)
+    done = only(engine(server, logprobs=True))
+    assert done.token_ids == tuple(ids) and all(map(math.isnan, done.logprobs))
 
 
 @pytest.mark.parametrize("sampling", [{"temperature": 0.7}, {"top_p": 0.9}])
