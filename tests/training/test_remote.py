@@ -303,6 +303,28 @@ def test_a_name_that_is_taken_is_an_error(server: FakeVllm, adapted: Policy, tmp
         asyncio.run(speaking.load(1, Folders(tmp_path, ("",))))
 
 
+def test_an_adapter_that_came_in_by_a_call_whose_answer_was_lost_is_ours(
+    server: FakeVllm, adapted: Policy, tmp_path: Path
+) -> None:
+    speaking, held = engine(server, adapted), Folders(tmp_path, ("",))
+    arrived: list[str] = []
+    plain = server._adapter
+
+    def deaf(path: str, body: dict[str, Any]) -> Reply:
+        found = plain(path, body)
+        arrived.append(path)
+        return Reply(200, b"lost", cut=True) if len(arrived) == 1 else found
+
+    server._adapter = deaf  # type: ignore[method-assign]  # a line that drops once the adapter is in
+    asyncio.run(speaking.load(1, held))
+    assert len(arrived) == 2 and len(server.adapters) == 1 and say(speaking)[0].policy_version == 1
+
+
+def test_the_url_that_openai_s_clients_are_given_will_do(server: FakeVllm, policy: Policy) -> None:
+    config = VllmEngine.Config(url=server.base + "/v1/")
+    assert isinstance(VllmEngine.serve(config, policy), RemoteEngine)
+
+
 def test_a_server_that_lost_its_adapters_is_given_them_again(server: FakeVllm, adapted: Policy, tmp_path: Path) -> None:
     speaking = engine(server, adapted)
     asyncio.run(speaking.load(1, Folders(tmp_path, ("", "critic"))))

@@ -18,7 +18,7 @@ from sparring.scenarios.errors import EngineError
 
 from . import wire
 from .http import Client, Lost, PerLoop, Reply, settled
-from .server import LOAD, UNLOAD, Server, meet, read, refused
+from .server import LOAD, UNLOAD, Server, adapters_of, meet, read, refused
 from .untied import add_head
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class RemoteEngine:
             if self._held is not held:
                 return  # newer ones came meanwhile
             if held.names:
-                await self._give_adapters(held, again=True)
+                await self._give_adapters(held)
             else:
                 found = await self.client.get("/weight_info")
                 known = isinstance(found, Reply) and found.ok and isinstance(found.body, dict)
@@ -173,19 +173,24 @@ class RemoteEngine:
         if isinstance(reply, Lost) or not reply.ok:
             raise refused(self.client, doing, reply, hint)
 
-    async def _give_adapters(self, held: Held, again: bool = False) -> None:
+    async def _give_adapters(self, held: Held) -> None:
         for adapter, name in held.names.items():
-            folder = held.folder / adapter if held.folder and adapter else held.folder
-            reply = await self.client.post(LOAD, {"lora_name": name, "lora_path": str(folder)}, retried=False)
-            if isinstance(reply, Reply) and (reply.ok or (again and _taken(reply))):
+            folder = str(held.folder / adapter if held.folder and adapter else held.folder)
+            reply = await self.client.post(LOAD, {"lora_name": name, "lora_path": folder}, retried=False)
+            if isinstance(reply, Reply) and reply.ok:
                 continue
-            if isinstance(reply, Reply) and _taken(reply):
+            if not (isinstance(reply, Reply) and _taken(reply)):
+                hint = (
+                    f"It must see {folder} under the same path, and --max-lora-rank must be at least policy.lora.rank"
+                )
+                raise refused(self.client, f"giving adapter {name!r} to the server", reply, hint)
+            there = (await adapters_of(self.client)).get(name)
+            if there != folder:  # else it came in by a call whose answer was lost
                 raise EngineError(
                     f"{self.name}: the server at {self.client.url} already has an adapter {name!r}, which this run did "
-                    "not load: another run uses that name. End that run, or give each run a server of its own"
+                    f"not load (it is from {there or 'elsewhere'}): another run uses that name. End that run, or give "
+                    "each run a server of its own"
                 )
-            hint = f"It must see {folder} under the same path, and --max-lora-rank must be at least policy.lora.rank"
-            raise refused(self.client, f"giving adapter {name!r} to the server", reply, hint)
 
     async def _forget(self, old: Held, client: Client | None = None) -> None:
         """Have the server drop adapters that nothing is sampled from any more; it may be late, or gone."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -117,7 +119,8 @@ class VllmEngine:
         if config.url is None:
             check()
             return cls(config, policy, trained)
-        client = Client(config.url, cls.name, config.api_key_env, config.timeout_s, config.patience_s)
+        base = config.url.rstrip("/").removesuffix("/v1")  # what OpenAI's clients are given
+        client = Client(base, cls.name, config.api_key_env, config.timeout_s, config.patience_s)
         return RemoteEngine.connect(client, policy, config.model, trained=trained, at_once=config.at_once)
 
     def stream(self) -> VllmEngine:
@@ -163,6 +166,10 @@ class VllmEngine:
     async def _start(self, policy: Policy, trained: bool) -> Any:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+        # Ctrl-C reaches every process of the terminal, and a run goes on until its step is whole: vLLM's must too. They
+        # inherit this thread's mask, which the start of the tracker would lift
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +33,7 @@ pytestmark = [
 ]
 EXACT = 1e-5  # nats, float32
 CANARY = """select json_extract(metrics, '$."canary/gap"') from v_steps"""
+RUN = (sys.executable, "-m", "sparring", "run", "quickstart", "-s", "engine.kind=vllm")
 LORA = LoraSpec(rank=8, alpha=16.0)
 
 
@@ -110,9 +113,9 @@ class _Nowhere(Live):
 
 
 def test_the_quickstart_learns_through_vllm(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sparring", "run", "quickstart", "-s", "engine.kind=vllm"]
+
     done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | SMALL | {"PYTHONSAFEPATH": "1"}, capture_output=True, timeout=280
+        RUN, cwd=tmp_path, env=os.environ | SMALL | {"PYTHONSAFEPATH": "1"}, capture_output=True, timeout=280
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()[-3000:]
     told = re.search(r"held-out accuracy ([0-9.]+) -> ([0-9.]+)", done.stdout.decode())
@@ -123,3 +126,35 @@ def test_the_quickstart_learns_through_vllm(tmp_path: Path) -> None:
         heard = [gap for (gap,) in select_rows(store, CANARY).rows]
     FIGURES["quickstart through vLLM: worst mean gap of 13 canaries"] = f"{max(heard):.2g} nats"
     assert len(heard) == 13 and max(heard) < EXACT
+
+
+def test_ctrl_c_reaches_vllm_s_processes_too_and_the_step_is_finished_all_the_same(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "sparring",
+        "run",
+        "quickstart",
+        "-s",
+        "engine.kind=vllm",
+        "-s",
+        "evaluation.every=0",
+    ]
+    told = tmp_path / "told.txt"
+    with told.open("wb") as out:
+        run = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | SMALL | {"PYTHONSAFEPATH": "1"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        while run.poll() is None and "step 1/12" not in told.read_text():
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        assert run.wait(60) == 130, told.read_text()[-3000:]
+    finally:
+        run.kill()
+    assert "is stopped after step" in told.read_text()
