@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from sparring.agents.engine import Request
+from sparring.agents.engine import Completion, Request
 from sparring.scenarios.schema import Sampling
 from sparring.training.engines.decode import Decoder
 from sparring.training.engines.embedded import TransformersEngine
@@ -83,6 +84,30 @@ def test_a_recording_that_fails_or_disagrees_is_told_of_and_never_used(model: An
         assert tuple(done[seed].token_ids) == plain.token_ids
         assert done[seed].logprobs == pytest.approx(plain.logprobs, abs=1e-5)
     assert len(heard) == 1 and why in heard[0] and slots.graphed is not None and not slots.graphed.trusted
+
+
+def test_an_engine_that_records_uses_its_slots_again_and_reads_new_weights(model: Any, new_model: Any) -> None:
+    engine, requests = TransformersEngine(model, [260]), [asked(seed) for seed in range(9)]
+    engine.recorder = lambda: again
+    assert_same(engine.sample(requests), TransformersEngine(model, [260]).sample(requests))
+    slots = engine.batch()
+    with torch.no_grad():
+        model.model.norm.weight.mul_(0.5)
+        for layer in model.model.layers:
+            layer.self_attn.q_norm.weight.mul_(0.7)  # of these a cache holds a copy
+    expected = TransformersEngine(model, [260]).sample(requests)
+    assert_same(engine.sample(requests), expected)
+    assert_same(asyncio.run(engine.stream().generate(requests)), expected)
+    assert engine.batch() is slots
+    model.load_state_dict(new_model(1).state_dict(), assign=True)  # other memory: recordings would read the old one
+    assert engine.batch() is not slots
+    assert_same(engine.sample(requests), TransformersEngine(model, [260]).sample(requests))
+
+
+def assert_same(left: list[Completion], right: list[Completion]) -> None:
+    assert [done.token_ids for done in left] == [done.token_ids for done in right]
+    for one, other in zip(left, right, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 @given(some.integers(1, 8192), some.integers(1, 1024))

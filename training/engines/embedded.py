@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .decode import Decoder
     from .generic import Generic
+    from .graphed import Record
     from .slots import Answer, Batch, Slots
     from .stream import Stream
 
@@ -59,6 +60,7 @@ class TransformersEngine:
         self.adapters = Adapters.of(self.model)
         self.decoder, self.note = decoder_for(self.model)
         self.stop_ids = frozenset(stop_ids)
+        self.recorder = recorder_for(self.decoder)
         self.policy_version = 0
         self.sampled_tokens = 0
         self._stream: Stream | None = None
@@ -146,23 +148,22 @@ class TransformersEngine:
         return [found[place] for place in range(len(requests))]
 
     def batch(self, adapter: str = "", lasting: bool = True) -> Batch:
-        """An empty batch of the decoder's kind. On a GPU the adapter's last one is used again, if that is free: its
-        cache and recordings cost more than they do elsewhere. One that is not ``lasting`` is nobody else's."""
+        """An empty batch of the decoder's kind. Where steps are recorded, the adapter's last one is used again if it is
+        free: its recordings are worth more than its memory. One that is not ``lasting`` is nobody else's."""
         from .generic import Generic
-        from .graphed import Capture
         from .slots import Slots
         from .waves import Waves
 
         if isinstance(self.decoder, Generic):
             return Waves(self.decoder, self.stop_ids, self.config.slots)
-        if self.decoder.device.type != "cuda":
+        if self.recorder is None:
             return Slots(self.decoder, self.stop_ids, self.config.slots)
         where = tuple(weight.data_ptr() for weight in self.model.parameters())
         found, read_from = self._kept.get(adapter, (None, ()))
         if lasting and found is not None and not found.busy and read_from == where:
             found.refresh()
             return found
-        made = Slots(self.decoder, self.stop_ids, self.config.slots, Capture(), self._doubt)
+        made = Slots(self.decoder, self.stop_ids, self.config.slots, self.recorder(), self._doubt)
         if lasting:
             self._kept[adapter] = made, where
         return made
@@ -283,6 +284,14 @@ def decoder_for(model: Any) -> tuple[Decoder | Generic, str]:
     generic.verify(_tolerance(generic.dtype))
     how = "with its own cache" if generic.cached else "reading everything again for each token"
     return generic, f"{family} is decoded by its own forward pass {how}, which is slower: {why}"
+
+
+def recorder_for(decoder: Decoder | Generic) -> Callable[[], Record] | None:
+    """What makes recordings of decoding steps; ``None`` where steps are taken plainly."""
+    from .decode import Decoder
+    from .graphed import Capture
+
+    return Capture if isinstance(decoder, Decoder) and decoder.device.type == "cuda" else None
 
 
 def _tolerance(dtype: torch.dtype) -> float:

@@ -148,7 +148,8 @@ class Slots:
     def refresh(self) -> None:
         """Read again what was kept of the weights."""
         if self.cache is not None:
-            self.cache.renew(self.decoder)
+            with torch.inference_mode():  # as the cache was made
+                self.cache.renew(self.decoder)
 
     def advance(self) -> list[tuple[int, Answer]]:
         """Fill free slots, draw one token for every live one, and hand out who has ended."""

@@ -161,9 +161,7 @@ class Stream:
 
     def renew(self, version: int) -> None:
         """The weights have changed; only inside ``hold``, or while nothing is decoded."""
-        import torch
-
-        with self._news, torch.inference_mode():
+        with self._news:
             for batch in self._batches.values():
                 batch.renew(version)
             for _, answer in self._joining:
