@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -375,3 +376,11 @@ def test_what_is_installed_decides_what_works(
         return vllm.check()
     with pytest.raises(error, match="pip install vllm"):
         vllm.check()
+
+
+def test_what_a_program_started_ends_with_it_however_it_ends() -> None:
+    sleeper = subprocess.Popen(["sleep", "600"])
+    guard = vllm._outlives_nobody([sleeper.pid])
+    assert guard.stdin is not None and sleeper.poll() is None
+    guard.stdin.close()  # what the end of this program would do
+    assert sleeper.wait(60) != 0 and guard.wait(60) == 0

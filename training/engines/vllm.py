@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
-from multiprocessing import resource_tracker
+from multiprocessing import active_children, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -96,6 +97,7 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
         self._llm: Any = None
+        self._guard: subprocess.Popen[bytes] | None = None
         try:
             self._llm = asyncio.run_coroutine_threadsafe(self._start(policy, trained), self._loop).result()
         except BaseException:
@@ -155,6 +157,9 @@ class VllmEngine:
         self._scratch.cleanup()
 
     async def _stop(self) -> None:
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
         if self._llm is not None:
             self._llm.shutdown()
         self._llm = None  # its destructor runs here and now, not when the interpreter is half gone
@@ -174,7 +179,7 @@ class VllmEngine:
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        config, on_cpu = self.config, current_platform.is_cpu()
+        config, on_cpu, before = self.config, current_platform.is_cpu(), set(active_children())
         lora = getattr(policy.model, "peft_config", None) if trained else None
         folder = config.model or str(policy.model.name_or_path)
         self._headed = on_cpu and trained and not lora and tied(policy.model)
@@ -196,7 +201,9 @@ class VllmEngine:
         arguments |= ON_CPU if on_cpu else {}
         arguments |= _room_for(lora) if lora else {}
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | dict(config.extra))))
+            started = AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | dict(config.extra))))
+            self._guard = _outlives_nobody([child.pid for child in set(active_children()) - before])
+            return started
         except Exception as error:  # whatever vLLM's own code raises, from a wrong keyword to a full GPU
             raise EngineError(f"vllm cannot start on {folder}: {error}") from error
 
@@ -290,6 +297,13 @@ def judgement() -> str:
     if not supported(found):
         return f"vLLM {found} is not supported (tested: {', '.join(SUPPORTED)}): engine vllm works with a server's url"
     return f"vLLM {found}: engine vllm works in this program and with a server's url"
+
+
+def _outlives_nobody(pids: Sequence[int | None]) -> subprocess.Popen[bytes]:
+    """A shell that ends ``pids`` when this program has ended, however: they would keep their memory."""
+    waiting = ["sh", "-c", 'cat; kill "$@"', "sh", *map(str, pids)]  # until the pipe's other end is gone
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def _room_for(lora: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,7 +113,6 @@ class _Nowhere(Live):
 
 
 def test_the_quickstart_learns_through_vllm(tmp_path: Path) -> None:
-
     done = subprocess.run(
         RUN, cwd=tmp_path, env=os.environ | SMALL | {"PYTHONSAFEPATH": "1"}, capture_output=True, timeout=280
     )
@@ -129,17 +128,7 @@ def test_the_quickstart_learns_through_vllm(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_reaches_vllm_s_processes_too_and_the_step_is_finished_all_the_same(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "sparring",
-        "run",
-        "quickstart",
-        "-s",
-        "engine.kind=vllm",
-        "-s",
-        "evaluation.every=0",
-    ]
+    command = [*RUN, "-s", "evaluation.every=0"]
     told = tmp_path / "told.txt"
     with told.open("wb") as out:
         run = subprocess.Popen(
