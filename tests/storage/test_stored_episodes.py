@@ -20,6 +20,7 @@ from sparring.envs.types import (
     Rubric,
     Score,
     Segment,
+    Span,
     Task,
     Turn,
     Validity,
@@ -91,6 +92,7 @@ def turn(draw: st.DrawFn, index: int, keys: list[str]) -> Turn:
         parsed=draw(st.none() | st.builds(Parsed, words, words | st.tuples(words), st.none() | words)),
         task=draw(st.none() | st.sampled_from([*keys, "elsewhere"])),
         seed=draw(st.integers(0, 2**63 - 1)),
+        spans=tuple(draw(st.lists(st.builds(Span, *[st.integers(0, 5)] * 3), max_size=2))),
     )
 
 
