@@ -22,7 +22,8 @@ ENVIRONMENT = "environment"
 class Book:
     """One growing episode. ``states`` holds environment snapshots by environment turn; ``over`` the turns after which
     the environment takes no more actions, ``seats`` the roles that hear each other only through the environment,
-    ``heard`` what a role newly read before it spoke, as messages."""
+    ``heard`` what a role newly read before it spoke, as messages, ``failures`` why an environment or an engine could
+    not make a turn."""
 
     index: int = 0
     pick: int = 0
@@ -35,7 +36,7 @@ class Book:
     states: dict[int, object] = field(default_factory=dict)
     over: set[int] = field(default_factory=set)
     seats: frozenset[str] = frozenset()
-    failures: list[str] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
     heard: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     note: str = ""
 

@@ -161,7 +161,7 @@ async def play(
 
     ``task`` is what it is about; without one a node of the graph must propose it. Model text never makes this raise; a
     failure on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the error's
-    text. An environment that fails at an action ends that branch alone, until most branches end so.
+    text. An environment that fails at an action, or an engine at a request, ends that branch alone, until most do.
     """
     began = time.monotonic()
     given = dict(parameters or (task.parameters if task else {}))
@@ -184,11 +184,15 @@ async def play(
 
 
 def _after(book: Book) -> tuple[Ending | None, str]:
-    """How an episode ends in which the environment failed: broken when most of the branches that ended, ended so."""
-    ended, failed = len(book.over), len(book.failures)
-    if 2 * failed > ended:
-        return Ending.BROKE, book.failures[0]
-    return None, f"{failed} of {ended} branches ended where the environment failed; the first: {book.failures[0]}"
+    """How an episode ends in which an environment or an engine failed: broken when most of its branches did."""
+    made = [turn for turn in book.turns if turn is not None]
+    inner = {turn.parent for turn in made}
+    ends = [turn.index for turn in made if turn.index not in inner]
+    failed = sum(any(turn.index in book.failures for turn in book.path(end)) for end in ends)
+    first = book.failures[min(book.failures)]
+    if 2 * failed > len(ends):
+        return Ending.BROKE, first
+    return None, f"{failed} of {len(ends)} branches failed; the first: {first}"
 
 
 def _where(failure: Exception) -> str:

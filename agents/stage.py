@@ -164,7 +164,7 @@ def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
         parsed=Parsed(role.contract, None, done.error) if lost else role.parse(said),
     )
     if lost:
-        book.failures.append(f"engine {done.engine}: {done.error}")
+        book.failures[turn.index] = f"engine {done.engine}: {done.error}"
         book.over.add(turn.index)
         book.give(turn.index, [Score.invalid(name, done.engine, done.error) for name in role.spec.reward])
     return book.write(turn)
@@ -249,7 +249,7 @@ def stand(runtime: Runtime, draft: Turn, acted: Acted) -> Turn:
     book.states[draft.index] = acted.standing
     book.seats |= frozenset(acted.seats)
     if acted.failure:
-        book.failures.append(acted.failure)
+        book.failures[draft.index] = acted.failure
     if acted.over:
         book.over.add(draft.index)
     turn = draft.amended(

@@ -109,7 +109,7 @@ def form(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence
     """
     valued = _valued(episodes, role, spec, nodes)
     if spec.discount is not None:
-        valued = _returns(episodes, valued, spec.discount)
+        valued = _returns(episodes, valued, _unknown(episodes, role, spec, nodes), spec.discount)
     else:
         valued = {place: member for place, member in valued.items() if member.components}
     return [
@@ -174,22 +174,38 @@ def _silent(episode: Episode, turn: Turn, names: Iterable[str]) -> bool:
     return all(score is None or score.validity is Validity.MISSING for score in found)
 
 
-def _returns(episodes: Sequence[Episode], judged: Mapping[Place, Member], discount: float) -> dict[Place, Member]:
-    """Rewards to go along each branch; a turn with several continuations gets the mean of theirs.
+def _unknown(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str]) -> set[Place]:
+    """The role's turns with a reward that should be there and is not: a crashed verifier, an engine that was down."""
+    return {
+        Place(at, turn.index)
+        for at, episode in enumerate(episodes)
+        for turn in episode.turns
+        if turn.author == role and (not nodes or turn.node in nodes)
+        if components(episode, turn, spec.reward) is None and not _silent(episode, turn, spec.reward)
+    }
 
-    A turn that earns nothing itself, and after which nothing is earned either, is left out.
+
+def _returns(
+    episodes: Sequence[Episode], judged: Mapping[Place, Member], unknown: Collection[Place], discount: float
+) -> dict[Place, Member]:
+    """Rewards to go along each branch; a turn with several continuations gets the mean of those that are known.
+
+    A turn that earns nothing itself, and after which nothing is earned either, is left out; so is one after which what
+    is earned is ``unknown``, and with it what came before.
     """
     to_go: dict[Place, float] = {}
-    later: defaultdict[Place, list[float]] = defaultdict(list)
-    for place in sorted(judged, reverse=True):  # a turn stands after its ancestors
-        below, own = later.get(place, []), judged[place]
-        if not (own.components or below):
+    later: defaultdict[Place, list[float | None]] = defaultdict(list)
+    for place in sorted({*judged, *unknown}, reverse=True):  # a turn stands after its ancestors
+        below, own = later.get(place, []), judged.get(place)
+        known = [value for value in below if value is not None]
+        if own is not None and not (own.components or below):
             continue
-        to_go[place] = own.reward + (discount * math.fsum(below) / len(below) if below else 0.0)
-        path = iter(episodes[place.episode].ancestors(place.turn)[1:])
-        before = next((earlier for turn in path if (earlier := Place(place.episode, turn.index)) in judged), None)
+        if own is not None and (known or not below):
+            to_go[place] = own.reward + (discount * math.fsum(known) / len(known) if known else 0.0)
+        path = (Place(place.episode, turn.index) for turn in episodes[place.episode].ancestors(place.turn)[1:])
+        before = next((earlier for earlier in path if earlier in judged or earlier in unknown), None)
         if before is not None:
-            later[before].append(to_go[place])
+            later[before].append(to_go.get(place))
     return {place: replace(judged[place], reward=to_go[place]) for place in judged if place in to_go}
 
 

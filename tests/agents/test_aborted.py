@@ -116,7 +116,7 @@ def test_an_aborted_judge_leaves_the_attempt_its_verdict(played: Any) -> None:
     assert all(one.validity is Validity.VALUED for one in valued) and {one.value for one in valued} == {0.0, 1.0}
     lost = [turn for turn in of(episode, "critic") if turn.finish is Finish.ABORT]
     assert [scores(episode, turn)["verdict"].validity for turn in lost] == [Validity.INVALID] * 2
-    assert episode.ending is Ending.DONE and DOWN in episode.error
+    assert episode.ending is Ending.DONE and "2 of 8 branches" in episode.error and DOWN in episode.error
 
 
 def test_a_group_is_formed_of_the_turns_that_were_made(played: Any) -> None:
@@ -133,7 +133,7 @@ def test_an_episode_goes_on_with_the_branches_that_are_left(played: Any, lost: S
     assert episode.ending is Ending.DONE and f"{len(lost)} of 8 branches" in episode.error
 
 
-@pytest.mark.parametrize("which", [{"solver": None}, {"solver": range(5)}])
+@pytest.mark.parametrize("which", [{"solver": None}, {"critic": None}, {"solver": range(5)}, {"critic": range(5)}])
 def test_an_episode_most_of_whose_branches_aborted_is_broken_and_says_who(played: Any, which: Any) -> None:
     episode = played(cutting(**which))
     assert episode.ending is Ending.BROKE and "openai:judge" in episode.error and DOWN in episode.error
@@ -159,6 +159,38 @@ def test_a_teacher_is_judged_by_the_attempts_that_were_made(played: Any, preset:
     valued = [value for value in made if value is not None]
     p = sum(valued) / len(valued)
     assert len(valued) == 5 and scores(episode, of(episode, "teacher")[0])["learnability"].value == 4 * p * (1 - p)
+
+
+def test_what_came_before_an_aborted_turn_is_not_compared_as_if_nothing_followed(played: Any) -> None:
+    """With a discount a turn earns what comes after it: unknown here, where others know."""
+    spec: dict[str, Any] = {"prompt": "brief/solver", "reward": {"verifier": 1.0, "format": 0.5}, "discount": 1.0}
+    graph = {
+        "nodes": {"solve": {"role": "solver", "samples": 4}, "verify": {"do": "step"}, "again": {"role": "solver"},
+                  "check": {"do": "step"}},
+        "edges": ["solve -> verify", "verify -> again", "again -> check"],
+    }  # fmt: skip
+
+    def says(prompt: str, request: Request) -> str:
+        return "<answer>12</answer> MORE"
+
+    episode = played(lambda request, number: number == 5, graph, {"solver": spec}, says)
+    lost = next(turn for turn in of(episode, "solver") if turn.finish is Finish.ABORT)
+    before = episode.ancestors(lost.parent)[1].index
+    groups = form([episode], "solver", RoleSpec(kind="solver", reward=spec["reward"], discount=1.0))
+    rewards = {member.place.turn: member.reward for group in groups for member in group.members}
+    assert before not in rewards and set(rewards.values()) == {1.5, 3.0}
+
+
+def test_a_lone_branch_that_ends_with_an_aborted_seat_teaches_nobody(played: Any) -> None:
+    spec: dict[str, Any] = {"kind": "solver", "prompt": "brief/solver", "reward": ["verifier"]}
+    graph = {
+        "nodes": {"solve": {"role": "solver"}, "verify": {"do": "step"}, "critique": {"role": "critic"}},
+        "edges": ["solve -> verify", "verify -> critique", "critique -> solve"],
+    }
+    episode = played(cutting(critic=[1]), graph, {"solver": spec, "critic": spec})
+    assert (
+        episode.ending is Ending.BROKE and DOWN in episode.error and form([episode], "solver", RoleSpec(**spec)) == []
+    )
 
 
 def test_an_aborted_turn_is_stored_and_read_back(played: Any, tmp_path: Path) -> None:

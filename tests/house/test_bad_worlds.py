@@ -137,7 +137,7 @@ def test_a_branch_at_which_the_world_fails_costs_the_others_nothing(played: Call
     nodes = {"solve": {"role": "solver", "samples": 4}, "verify": {"do": "step"}}
     episode = played(how, "odd", {"nodes": nodes, "edges": ["solve -> verify"]}, lambda *_: next(words))
     assert episode.ending is Ending.DONE
-    assert episode.error.startswith("1 of 4 branches ended where the environment failed; the first: " + NAMED)
+    assert episode.error.startswith("1 of 4 branches failed; the first: " + NAMED)
     assert [score.value for score in verdicts(episode)] == [1.0, None, 1.0, 1.0]
 
 

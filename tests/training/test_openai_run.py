@@ -278,6 +278,6 @@ def test_a_scenario_that_trains_nothing_may_be_played_by_a_server(
 ) -> None:
     server.answer = lambda body: str(body["messages"][0]["content"]).removeprefix("Say ")
     engine = json.dumps({"kind": "openai", "url": server.url, "model": "judge-1", "api_key_env": VARIABLE})
-    frozen = ["roles.solver.trainable=false", "roles.critic.trainable=false", "training.steps=0", "canary.every=0"]
+    frozen = ["roles.solver.trainable=false", "roles.critic.trainable=false", "training.steps=0"]
     done = ran(start(load(scenario, [*frozen, f"engine={engine}"]), Store(tmp_path / "measured.db")))
     assert asked(done.path, "SELECT value FROM evaluations WHERE name = 'accuracy'")[0] == (1.0,)

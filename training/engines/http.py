@@ -148,7 +148,7 @@ class Client:
             response = await client.request(call.method, self.url + call.path, json=call.body, params=dict(call.query))
         except httpx.TimeoutException:
             return _Fault(f"no answer to {call.path} in {self.timeout_s:g} s", unreachable=True)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # a body in a broken encoding among them
             return _Fault(f"cannot be reached ({self.hide(str(error)) or type(error).__name__})", unreachable=True)
         reply = self._read(response)
         if response.status_code in (401, 403):
@@ -161,7 +161,7 @@ class Client:
     def _read(self, response: httpx.Response) -> Reply:
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # not JSON, or JSON nested to break its reader
             body = None
         if not response.is_success:
             return Reply(response.status_code, {"error": self.hide(told(body))}, self.hide(response.text.strip()))
