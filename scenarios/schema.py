@@ -189,6 +189,11 @@ class Scenario(Spec):
     _path: Path | None = PrivateAttr(None)
     _schedules: dict[KeyPath, Schedule] = PrivateAttr(default_factory=dict)
 
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _embedded(cls, value: Any) -> Any:
+        return {"kind": "transformers", **value} if isinstance(value, Mapping) else value
+
     @field_validator("roles", mode="before")
     @classmethod
     def _name_kinds(cls, value: Any) -> Any:

@@ -8,6 +8,8 @@ from sqlalchemy import Double, LargeBinary, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from sparring.envs.types import Span
+
 from .codec import (
     escape,
     pack_advantages,
@@ -62,6 +64,21 @@ class Json(TypeDecorator[Any]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """From the column."""
         return None if value is None else unpack_json(unescape(value))
+
+
+class Spans(TypeDecorator[tuple[Span, ...]]):
+    """Which policy sampled which tokens, as JSON TEXT ``[[version, start, end], ...]``; none is NULL."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Span, ...] | None, dialect: Dialect) -> str | None:
+        """To the column."""
+        return pack_json([[span.version, span.start, span.end] for span in value]) if value else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[Span, ...]:
+        """From the column."""
+        return tuple(Span(*span) for span in unpack_json(value)) if value else ()
 
 
 class Figures(TypeDecorator[dict[str, float | None]]):

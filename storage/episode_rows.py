@@ -74,7 +74,6 @@ class EpisodeRows:
             parsed_kind=None if parsed is None else parsed.kind,
             parsed_value=None if parsed is None else parsed.value,
             parsed_problem=None if parsed is None else parsed.problem,
-            spans=[[span.version, span.start, span.end] for span in turn.spans] or None,
             task=stored,
             task_key=turn.task if stored is None else None,
             policy_version_id=self.known.versions[turn.policy_version],

@@ -21,7 +21,6 @@ from sparring.envs.types import (
     Rubric,
     Score,
     Segment,
-    Span,
     Task,
     Turn,
     Validity,
@@ -141,7 +140,6 @@ class _Rows:
             policy_version=self.versions[row.policy_version_id],
             parsed=None if row.parsed_kind is None else Parsed(row.parsed_kind, row.parsed_value, row.parsed_problem),
             task=row.task_key if row.task is None else keys[row.task],
-            spans=tuple(Span(*span) for span in row.spans or ()),
         )
 
     def _rubric(self, row: Columns) -> Rubric:

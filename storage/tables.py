@@ -11,7 +11,9 @@ from typing import Annotated, Any
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from .columns import Figures, Json, Logprobs, Real, TokenAdvantages, Tokens, Words
+from sparring.envs.types import Span
+
+from .columns import Figures, Json, Logprobs, Real, Spans, TokenAdvantages, Tokens, Words
 
 
 class Base(DeclarativeBase):
@@ -228,7 +230,7 @@ class Turns(Base):
         ForeignKey("segments.id", deferrable=True, initially="DEFERRED")
     )
     addressee: Mapped[str | None]
-    spans: Mapped[JsonText] = mapped_column(Json, nullable=True)
+    spans: Mapped[tuple[Span, ...]] = mapped_column(Spans, nullable=True)
     __table_args__ = (
         UniqueConstraint("episode_id", "number"),
         _turn("parent"),

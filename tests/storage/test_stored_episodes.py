@@ -172,3 +172,15 @@ def test_another_runs_episodes_stay_out(filled: Store) -> None:
     assert queries.stored_episodes(filled, other) == []
     with pytest.raises(RunNotFound, match="no run r9"):
         queries.stored_episodes(filled, "r9")
+
+
+def test_stretches_of_several_policies_are_text_for_people_and_null_where_there_is_one() -> None:
+    mixed = sample_step(0, episodes=1)
+    (first, *rest) = mixed.episodes[0].turns
+    turns = (first.amended(spans=(Span(0, 0, 2), Span(1, 2, 5))), *rest)
+    episode = dataclasses.replace(mixed.episodes[0], turns=turns)
+    with Store.memory() as store:
+        store.start_run("any", {}, "digest", 0)
+        store.save_step("r1", dataclasses.replace(mixed, episodes=(episode,)))
+        found = queries.select_rows(store, "SELECT DISTINCT spans FROM v_turns ORDER BY 1").rows
+    assert [row[0] for row in found] == [None, "[[0,0,2],[1,2,5]]"]
