@@ -12,7 +12,7 @@ import sparring
 from sparring.scenarios.errors import SparringError
 from sparring.training.ranks import launched
 
-from . import doctor, indexing, measuring, pretraining, running, serving, show, sql, static, studying, why
+from . import doctor, indexing, measuring, pretraining, replaying, running, serving, show, sql, static, studying, why
 
 INTERRUPTED = 130
 
@@ -56,7 +56,7 @@ def _root(
     """Options before any command."""
 
 
-for family in (running, studying, serving, static, show, why, measuring, sql, indexing, doctor, pretraining):
+for family in (running, studying, serving, static, show, why, replaying, measuring, sql, indexing, doctor, pretraining):
     family.add_to(app)
 
 
