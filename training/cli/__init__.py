@@ -12,7 +12,21 @@ import sparring
 from sparring.scenarios.errors import SparringError
 from sparring.training.ranks import launched
 
-from . import doctor, indexing, measuring, pretraining, replaying, running, serving, show, sql, static, studying, why
+from . import (
+    differing,
+    doctor,
+    indexing,
+    measuring,
+    pretraining,
+    replaying,
+    running,
+    serving,
+    show,
+    sql,
+    static,
+    studying,
+    why,
+)
 
 INTERRUPTED = 130
 
@@ -56,7 +70,21 @@ def _root(
     """Options before any command."""
 
 
-for family in (running, studying, serving, static, show, why, replaying, measuring, sql, indexing, doctor, pretraining):
+FAMILIES = (
+    running,
+    studying,
+    serving,
+    static,
+    show,
+    why,
+    differing,
+    replaying,
+    measuring,
+    sql,
+    indexing,
+    doctor,
+)
+for family in (*FAMILIES, pretraining):
     family.add_to(app)
 
 
