@@ -78,7 +78,7 @@ class Spans(TypeDecorator[tuple[Span, ...]]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[Span, ...]:
         """From the column."""
-        return tuple(Span(*span) for span in unpack_json(value)) if value else ()
+        return tuple(Span(*span) for span in unpack_json(value) or ()) if value else ()
 
 
 class Figures(TypeDecorator[dict[str, float | None]]):

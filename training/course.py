@@ -162,6 +162,7 @@ class Course:
             raise StoreError(
                 f"run {point.run}: the checkpoint's weights hash to {sha[:12]}, the database says otherwise"
             )
+        self.prune_checkpoints(self.last_step)  # what a kill left unswept, a half-written folder included
 
     def save_checkpoint(self, step: int, sha: str) -> CheckpointRow:
         """Write the checkpoint of ``step``, whole or absent; ``sha`` is what its weights hash to."""
