@@ -13,8 +13,10 @@ from sparring.scenarios.errors import SparringError
 from sparring.training.ranks import launched
 
 from . import (
+    comparing,
     differing,
     doctor,
+    exporting,
     indexing,
     measuring,
     pretraining,
@@ -77,10 +79,12 @@ FAMILIES = (
     static,
     show,
     why,
+    comparing,
     differing,
     replaying,
     measuring,
     sql,
+    exporting,
     indexing,
     doctor,
 )
