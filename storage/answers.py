@@ -1,32 +1,63 @@
-"""What commands that compare, replay and watch ask the database, beyond ``storage.queries``."""
+"""What the commands that replay, watch and follow a run ask the database, beyond ``storage.queries``."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from sparring.envs.types import Episode
 from sparring.scenarios.errors import RunNotFound
 
 from .rebuild import rebuild
+from .records import EvaluationRow
 from .rows import parts
 from .store import Store, run_number
-from .tables import Episodes, Steps, Tasks
+from .tables import Episodes, Evaluations, Steps, Tasks
 
 AT_ONCE = 256  # episodes held in memory together
 
 
 @dataclass(frozen=True, slots=True)
 class KeptEpisode:
-    """A stored episode under its public ``name`` (``r1/12/3``), with the ``hash`` it was saved with."""
+    """A stored episode under its public ``name`` (``r1/12/3``), with the ``hash`` it was saved with, and the mean
+    ``reward`` of its turns in the step that played it."""
 
     name: str
     step: int
     episode: Episode
     hash: str
+    reward: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeStep:
+    """A committed step as a watcher needs it: its figures, what was measured with it, and the curriculum's state."""
+
+    step: int
+    metrics: Mapping[str, float | None]
+    evaluations: tuple[EvaluationRow, ...]
+    curriculum_state: Mapping[str, Any]
+    seconds: float
+
+
+def steps_after(store: Store, run: str, step: int) -> list[WholeStep]:
+    """The steps of a run beyond ``step`` (-1: all), in order, without counting their turns."""
+    mine = (Steps.run_id == run_number(run)) & (Steps.number > step)
+    columns = (Steps.id, Steps.number, Steps.metrics, Steps.curriculum_state, Steps.seconds)
+    with store.read() as session:
+        rows = session.execute(select(*columns).where(mine).order_by(Steps.number)).all()
+        measured: defaultdict[int, list[EvaluationRow]] = defaultdict(list)
+        found = select(Evaluations).join(Steps).where(mine).order_by(Evaluations.step_id, Evaluations.number)
+        for one in session.scalars(found):
+            figures = EvaluationRow(one.at_step, one.name, one.value, one.n, one.parameters, one.temperature)
+            measured[one.step_id].append(figures)
+    return [
+        WholeStep(row.number, row.metrics, tuple(measured[row.id]), row.curriculum_state, row.seconds) for row in rows
+    ]
 
 
 def kept_episodes(
@@ -37,7 +68,8 @@ def kept_episodes(
     Raises ``RunNotFound`` where there is none.
     """
     store.run(run)
-    wanted = select(Episodes.id, Episodes.hash, Episodes.number, Steps.number.label("step")).join(Steps)
+    columns = (Episodes.id, Episodes.hash, Episodes.number, Episodes.reward)
+    wanted = select(*columns, Steps.number.label("step")).join(Steps)
     wanted = wanted.where(Steps.run_id == run_number(run)).order_by(Steps.number, Episodes.number)
     if step is not None:
         wanted = wanted.where(Steps.number == step)
@@ -59,7 +91,7 @@ def kept_episodes(
                 episodes = rebuild(session, [rows[at].id for at in part])
             for at, episode in zip(part, episodes, strict=True):
                 row = rows[at]
-                found.append(KeptEpisode(f"{run}/{row.step}/{row.number}", row.step, episode, row.hash))
+                found.append(KeptEpisode(f"{run}/{row.step}/{row.number}", row.step, episode, row.hash, row.reward))
         yield found
 
 
@@ -75,3 +107,11 @@ def task_homes(store: Store, run: str, last: int | None = None) -> dict[str, lis
         for row in session.execute(wanted):
             found[row.key].append(f"{run}/{row.step}/{row.number}")
     return dict(found)
+
+
+def number_of_episodes(store: Store, run: str, step: int) -> int:
+    """How many episodes a step played; 0 for a step that is not there."""
+    wanted = select(func.count()).select_from(Episodes).join(Steps)
+    with store.read() as session:
+        found = session.scalar(wanted.where(Steps.run_id == run_number(run), Steps.number == step))
+    return found or 0

@@ -27,6 +27,7 @@ from . import (
     sql,
     static,
     studying,
+    watching,
     why,
 )
 
@@ -79,6 +80,7 @@ FAMILIES = (
     static,
     show,
     why,
+    watching,
     comparing,
     differing,
     replaying,
