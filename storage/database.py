@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from sqlalchemy.pool import StaticPool
 
 from sparring.scenarios.errors import SchemaMismatch, StorageFull, StoreError
 
+from .functions import add_functions
 from .schema import HEAD, read_version, schema_version
-from .views import VIEWS
+from .views import outdated, renew
 
 PATIENCE_S = 30  # how long to wait for another process that holds the database
 PRAGMAS: dict[str, int | str] = {
@@ -57,13 +58,15 @@ class Database:
         self._alone = threading.RLock() if path is None else nullcontext()  # memory: one connection for all threads
         stamped = self._door(create)
         self.engine = self._engine()
-        if stamped != HEAD:
-            try:
+        try:
+            if stamped != HEAD:
                 with self.write() as connection:
                     self._upgrade(connection)
-            except BaseException:
-                self.close()
-                raise
+            else:
+                self._renew()
+        except BaseException:
+            self.close()
+            raise
 
     def _door(self, create: bool) -> str | None:
         """The file's schema version, once it is known that it may be opened."""
@@ -90,6 +93,7 @@ class Database:
             with closing(connection.cursor()) as cursor:
                 for name, value in PRAGMAS.items():
                     _set(cursor, name, value)
+            add_functions(connection)
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
@@ -146,9 +150,15 @@ class Database:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        for name, sql in VIEWS.items():
-            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
-            connection.exec_driver_sql(f"CREATE VIEW {name} AS {sql}")
+        renew(connection)
+
+    def _renew(self) -> None:
+        """Views of another version of the same schema give way to ours."""
+        with self.read() as session:
+            stale = outdated(session.connection())
+        if stale:
+            with suppress(StoreError), self.write() as connection:  # busy or read-only: whoever opens it next does it
+                renew(connection)
 
     def close(self) -> None:
         """Give every connection back; the last one folds the WAL into the file."""

@@ -1,9 +1,14 @@
-"""The views people read, as SQL. They are made anew whenever the schema is upgraded, so this is their only home.
+"""The views people read, as SQL. A database whose views differ gets these when it is opened: their only home.
 
-Columns are told one by one in ``docs/database.md``. No view sorts: ``LIMIT`` answers at once.
+Columns are told one by one in ``view_columns.py``, inside the database by ``v_columns``, on paper by
+``docs/database.md``. No view sorts: ``LIMIT`` answers at once.
 """
 
 from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from .view_columns import COLUMNS
 
 _EPISODE = "'r' || s.run_id || '/' || s.number || '/' || e.number"
 _TURN_REWARDS = (
@@ -139,3 +144,37 @@ LEFT JOIN tasks k ON k.episode_id = e.id AND k.number = coalesce(
   (SELECT min(z.number) FROM tasks z WHERE z.episode_id = e.id AND z.origin_turn = t.number), t.task)
 LEFT JOIN tasks q ON q.id = k.parent_id
 """
+
+
+def _literal(value: object) -> str:
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+_TOLD = ",\n".join(
+    f"({', '.join(map(_literal, (view, number, name, kind, meaning)))})"
+    for view, columns in COLUMNS.items()
+    for number, (name, (kind, meaning)) in enumerate(columns.items())
+)
+VIEWS["v_columns"] = f"""
+WITH told("view", number, "column", "type", meaning) AS (VALUES
+{_TOLD})
+SELECT "view", number, "column", "type", meaning FROM told
+"""
+
+
+def outdated(connection: Connection) -> list[str]:
+    """The views of an SQLite database that are absent or differ from ``VIEWS``."""
+    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'view'")
+    found = {row[0]: row[1] for row in rows}
+    return [name for name in VIEWS if found.get(name) != _statement(name)]
+
+
+def renew(connection: Connection) -> None:
+    """Make those views anew, in the caller's write transaction."""
+    for name in outdated(connection):
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+        connection.exec_driver_sql(_statement(name))
+
+
+def _statement(name: str) -> str:
+    return f"CREATE VIEW {name} AS {VIEWS[name].rstrip()}"

@@ -74,3 +74,9 @@ def test_a_damaged_checkpoint_stays_behind(told: Told, scenario: Path) -> None:
     (newest / "model.safetensors").write_bytes(b"no")
     found = json.loads(told("export", "r1", "--to", "archive", "--json").stdout)
     assert found["steps"] == [1]
+
+
+def test_sql_shows_token_blobs_as_lists(told: Told, filled: str) -> None:
+    asked = "SELECT sparring_tokens(token_ids) AS ids, n_tokens FROM turns WHERE n_tokens > 0 LIMIT 1"
+    (row,) = json.loads(told("sql", asked, "--json").stdout)
+    assert len(json.loads(row["ids"])) == row["n_tokens"]
