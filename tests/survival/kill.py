@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -390,13 +390,13 @@ def half_a_step() -> None:
     def write(self: StepWriter) -> None:
         inner(self)
         connection = self.connection
-        connection.exec_driver_sql("CREATE TEMP TABLE held AS SELECT * FROM main.advantages WHERE step_id = "
+        connection.exec_driver_sql("CREATE TEMP TABLE held AS SELECT * FROM main.states WHERE step_id = "
                                    "(SELECT max(id) FROM main.steps)")  # fmt: skip
-        connection.exec_driver_sql("DELETE FROM main.advantages WHERE step_id = (SELECT max(id) FROM main.steps)")
+        connection.exec_driver_sql("DELETE FROM main.states WHERE step_id = (SELECT max(id) FROM main.steps)")
         connection.exec_driver_sql("COMMIT")
-        time.sleep(0.2)
+        time.sleep(0.3)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        connection.exec_driver_sql("INSERT INTO main.advantages SELECT * FROM held")
+        connection.exec_driver_sql("INSERT INTO main.states SELECT * FROM held")
         connection.exec_driver_sql("DROP TABLE held")
 
     StepWriter.write = write  # type: ignore[method-assign]  # on purpose
@@ -438,8 +438,10 @@ def main() -> int:
     torch.set_num_threads(1)
     hush()
     rng, tallies, said, clock = random.Random(given.seed), dict[str, Tally](), 0, time.monotonic()
-    with scratch(given.folder) as root:
+    told: dict[str, Any] = {}
+    with scratch(given.folder) as root, suppress(KeyboardInterrupt):  # Ctrl-C: the table so far
         trials = [Trial(root, every, given.broken) for every in ([given.every] if given.every else [1, 2])]
+        told = {"changes": [trial.changes for trial in trials], "seconds": [round(t.seconds, 2) for t in trials]}
         turns = itertools.cycle(itertools.product(("change", "time"), trials))
         while sum(tally.points for tally in tallies.values()) < given.points:
             (kind, trial), again = next(turns), rng.random() < 0.25
@@ -447,7 +449,6 @@ def main() -> int:
             for trouble in trial.kill(kind, again, rng, tally):
                 said += 1
                 print(f"DIFFERENT {trouble}" if said <= 20 else ".", flush=True)
-        told = {"changes": [trial.changes for trial in trials], "seconds": [round(t.seconds, 2) for t in trials]}
     return report(tallies, told, time.monotonic() - clock)
 
 
