@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.training.fake_openai import Body, FakeOpenAI, Reply, completion
+from typer.testing import CliRunner
 
 from sparring.agents.engine import ByteRenderer, Request
 from sparring.agents.replay import NOT_RECORDED, RecordedEngine, recorded_filter
@@ -16,8 +19,12 @@ from sparring.envs.types import Finish, Refusal, Score, Task, Turn
 from sparring.scenarios.load import load
 from sparring.scenarios.schema import Sampling
 from sparring.storage.differences import differences, same
+from sparring.storage.queries import select_rows
 from sparring.storage.samples import sample_step
+from sparring.storage.store import Store
+from sparring.training.cli import app
 from sparring.training.replaying import moment
+from sparring.training.session import start
 
 
 def asked(turn: Turn, **more: Any) -> Request:
@@ -103,6 +110,32 @@ def test_only_numbers_and_whether_they_count_are_differences_of_rewards(episode:
 
 def test_minus_zero_is_not_zero_byte_for_byte() -> None:
     assert not same(0.0, -0.0) and not same(0.1 + 0.2, 0.3) and same(float("nan"), float("nan"))
+
+
+def test_a_judge_behind_a_server_is_not_asked_again(
+    scenario: Path, ran: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says(body: Body) -> Body | Reply:
+        if body["seed"] % 3 == 0:  # this one is lost, and its branch with it
+            return Reply.error(500, "out of order")
+        return completion(f"<verdict>{('right', 'wrong')[body['seed'] % 2]}</verdict>")
+
+    monkeypatch.setenv("JUDGE_KEY", "k")
+    with FakeOpenAI(says, models=["judge-1"], key="k") as server:
+        told = {"kind": "openai", "url": server.url, "model": "judge-1", "api_key_env": "JUDGE_KEY", "retries": 0}
+        role = {"trainable": False, "reward": {"verdict": 1.0}, "engine": told}
+        overrides = [f"roles.critic.{key}={json.dumps(value)}" for key, value in role.items()]
+        start_of = start(
+            load(scenario, ["training.steps=1", "rollout.max_broken=1.0", *overrides]), Store(tmp_path / "judged.db")
+        )
+        assert ran(start_of).status == "done" and server.chats > 0
+    monkeypatch.delenv("JUDGE_KEY")
+    done = CliRunner().invoke(app, ["replay", "r1", "--json", "--db", str(tmp_path / "judged.db")])
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0 and found["byte_equal"] == found["episodes"] == 3
+    with Store(tmp_path / "judged.db") as store:
+        ends = select_rows(store, "SELECT finish, count(*) FROM turns WHERE author = 'critic' GROUP BY 1").rows
+    assert {finish for finish, _ in ends} == {"abort", "stop"}
 
 
 def test_scheduled_numbers_are_those_of_the_step(scenario: Path) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from sparring.storage.samples import sample_step
+from sparring.storage.store import Store
+
 Told = Callable[..., Result]
 
 
@@ -75,8 +78,13 @@ def test_recorded_words_that_were_changed_after_the_fact_do_not_pass(played: Cal
 
 @pytest.mark.parametrize(
     "overrides",
-    [("roles.solver.demonstrated=0.5",), ("rollout.deterministic=false",), ("curriculum.kind=random",)],
-    ids=["demonstrations", "free-order", "random"],
+    [
+        ("roles.solver.demonstrated=0.5",),
+        ("group.stages=[{kind: demonstrations, role: solver, template: 'say {{ reference }}'}]",),
+        ("rollout.deterministic=false",),
+        ("rollout.ahead=1", "rollout.deterministic=false", "engine.copy=true", "training.loss=dapo"),
+    ],
+    ids=["spoken-for", "put-beside", "free-order", "ahead"],
 )
 def test_other_ways_of_playing_are_replayed_too(told: Told, scenario: Path, overrides: tuple[str, ...]) -> None:
     words = [word for override in overrides for word in ("-s", override)]
@@ -99,3 +107,12 @@ def test_a_game_of_chance_is_dealt_the_same_cards(told: Told, tiny_model: Path) 
 def test_what_is_not_there_is_said_before_anything_is_built(told: Told, filled: str, what: str, says: str) -> None:
     done = told("replay", what)
     assert done.exit_code == 5 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_episodes_that_a_client_drove_cannot_be_replayed_and_it_says_why(told: Told) -> None:
+    with Store("sparring.db") as store:
+        store.start_run("served", {"name": "served"}, "digest", 0, {"recorded": True})
+        store.save_step("r1", sample_step(0, episodes=1))
+        store.finish_run("r1", "done")
+    done = told("replay", "r1/0/0")
+    assert done.exit_code == 5 and "a client's own code drove its episodes" in done.stderr
