@@ -52,7 +52,7 @@ class _Credit(NamedTuple):
     pull: float
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A stretch of a conversation."""
 
     role: str
@@ -73,7 +73,7 @@ def write_trl(store: Store, run: str, out: Path) -> int:
             form: open_files.enter_context((draft / f"{form}.jsonl").open("w", encoding="ascii", newline="\n"))
             for form in FORMS
         }
-        for row, talk in _rows(session, run, _score_names(session, run)):
+        for row, talk in said_turns(session, run, score_names(session, run)):
             for form in FORMS:
                 files[form].write(json.dumps(_said(form, talk) | row) + "\n")
             count += 1
@@ -81,31 +81,33 @@ def write_trl(store: Store, run: str, out: Path) -> int:
     return count
 
 
-def _said(form: str, talk: Sequence[_Part]) -> dict[str, Any]:
+def _said(form: str, talk: Sequence[Part]) -> dict[str, Any]:
     """The columns with a turn's words; text that is no Unicode is escaped as in the database."""
     heard, answer = talk[:-1], talk[-1]
     if form == "messages":
-        spoken = [{"role": part.role, "content": _unicode(part.content)} for part in talk]
+        spoken = [{"role": part.role, "content": as_unicode(part.content)} for part in talk]
         return {"prompt": spoken[:-1], "completion": spoken[-1:], "messages": spoken}
     return {
-        "prompt": _unicode("".join(part.content for part in heard)),
-        "completion": _unicode(answer.content),
+        "prompt": as_unicode("".join(part.content for part in heard)),
+        "completion": as_unicode(answer.content),
         "prompt_ids": [number for part in heard for number in part.token_ids],
         "completion_ids": list(answer.token_ids),
     }
 
 
-def _unicode(text: str) -> str:
+def as_unicode(text: str) -> str:
+    """``text``; escaped as in the database where it is no Unicode (a lone surrogate)."""
     return escape(text) if any("\ud800" <= sign <= "\udfff" for sign in text) else text
 
 
-def _score_names(session: Session, run: str) -> list[str]:
+def score_names(session: Session, run: str) -> list[str]:
+    """The names of all scores of a run."""
     wanted = select(Scores.name).join(Turns, Turns.id == Scores.turn_id).join(Episodes, Episodes.id == Turns.episode_id)
     wanted = wanted.join(Steps, Steps.id == Episodes.step_id).where(Steps.run_id == run_number(run))
     return sorted(session.scalars(wanted.distinct()))
 
 
-def _rows(session: Session, run: str, scores: Sequence[str]) -> Iterator[tuple[dict[str, Any], list[_Part]]]:
+def said_turns(session: Session, run: str, scores: Sequence[str]) -> Iterator[tuple[dict[str, Any], list[Part]]]:
     """The columns of every turn that has tokens, and its conversation."""
     wanted = select(Episodes.id, Steps.number.label("step")).join(Steps, Steps.id == Episodes.step_id)
     wanted = wanted.where(Steps.run_id == run_number(run)).order_by(Steps.number, Episodes.number)
@@ -155,15 +157,15 @@ def _row(episode: Episode, turn: Turn, scores: Sequence[str], credit: _Credit | 
     }
 
 
-def _talk(episode: Episode, turn: Turn) -> list[_Part]:
+def _talk(episode: Episode, turn: Turn) -> list[Part]:
     """The author's conversation up to and with this turn."""
-    talk = [_Part("assistant", turn.said, turn.token_ids)]
+    talk = [Part("assistant", turn.said, turn.token_ids)]
     before: Turn | None = turn
     while before is not None:
         heard = before.train_context or before.context
         if heard is not None:
-            talk.insert(0, _Part("user", heard.text, heard.token_ids))
+            talk.insert(0, Part("user", heard.text, heard.token_ids))
         before = None if before.follows is None else episode.turns[before.follows]
         if before is not None:
-            talk.insert(0, _Part("assistant", before.said, before.token_ids))
+            talk.insert(0, Part("assistant", before.said, before.token_ids))
     return talk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
@@ -16,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparring.envs.types import Parsed, Segment, Turn
-from sparring.scenarios.errors import RunNotFound, StoreError
+from sparring.scenarios.errors import MissingExtra, RunNotFound, StoreError
 from sparring.storage import queries
 from sparring.storage.exporting import archive
 from sparring.storage.exporting.archive import NOTE, ROWS, pack, unpack
 from sparring.storage.exporting.copying import owned
+from sparring.storage.exporting.inspect_log import write_inspect
 from sparring.storage.exporting.jsonl import read_jsonl, write_jsonl
 from sparring.storage.exporting.parquet import write_parquet
 from sparring.storage.exporting.plain import from_plain, to_plain
@@ -171,6 +173,35 @@ def test_a_conversation_goes_on_in_the_prompt_under_what_it_is_trained_under(sto
     ]  # fmt: skip
     exact = json.loads((tmp_path / "out" / "prompt_completion.jsonl").read_text().splitlines()[1])
     assert (exact["prompt"], exact["prompt_ids"]) == ("QoneR", [1, 3, 4]) and row["reward"] is None
+
+
+@pytest.mark.parametrize("ending", [".eval", ".json"])
+def test_inspect_reads_its_log_back(odd: Store, tmp_path: Path, ending: str) -> None:
+    log = pytest.importorskip("inspect_ai.log", reason="the reader of these logs")
+    out = tmp_path / f"r1{ending}"
+    count = write_inspect(odd, "r1", out)
+    read = log.read_eval_log(str(out))
+    assert read.status == "success" and len(read.samples) == count == read.results.total_samples
+    episode = queries.episode(odd, "r1", "r1/0/1")
+    samples = {sample.id: sample for sample in read.samples}
+    for turn in episode.turns:
+        if turn.token_ids:
+            sample = samples[f"r1/0/1/{turn.index}"]
+            assert sample.output.completion == turn.said and sample.metadata["role"] == turn.author
+            assert {name: score.value for name, score in sample.scores.items()} == {
+                score.name: score.value for score in episode.scores[turn.index] if score.value is not None
+            }
+
+
+def test_a_log_without_inspect_names_the_line_to_type(
+    filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'sparring\[inspect\]'"):
+        write_inspect(filled, "r1", tmp_path / "r1.eval")
+    with pytest.raises(StoreError, match="ends in"):
+        write_inspect(filled, "r1", tmp_path / "r1.txt")
+    assert not (tmp_path / "r1.eval").exists()
 
 
 @pytest.fixture

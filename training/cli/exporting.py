@@ -1,4 +1,4 @@
-"""``export`` and ``import``: a run as JSON lines, Parquet, a trainer's data set, or an archive for another machine."""
+"""``export`` and ``import``: a run as JSON lines, Parquet, a data set, a log, or an archive for another machine."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Form(StrEnum):
     JSONL = "jsonl"
     PARQUET = "parquet"
     TRL = "trl"
+    INSPECT = "inspect"
     ARCHIVE = "archive"
 
 
@@ -44,21 +45,29 @@ class Made(NamedTuple):
     note: str = ""
 
 
-ENDINGS = {Form.JSONL: ".jsonl", Form.PARQUET: "-parquet", Form.TRL: "-trl", Form.ARCHIVE: ".tar.gz"}
+ENDINGS = {
+    Form.JSONL: ".jsonl",
+    Form.PARQUET: "-parquet",
+    Form.TRL: "-trl",
+    Form.INSPECT: ".eval",
+    Form.ARCHIVE: ".tar.gz",
+}
 
 
 def export(
     run: Annotated[str, typer.Argument(help="r1, or latest.")],
-    to: Annotated[Form, typer.Option("--to", help="jsonl, parquet, trl or archive.")],
+    to: Annotated[Form, typer.Option("--to", help="jsonl, parquet, trl, inspect or archive.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Where it goes; r1.jsonl, r1-parquet, r1-trl or r1.tar.gz in this folder by default."),
+        typer.Option(
+            help="Where it goes; r1.jsonl, r1-parquet, r1-trl, r1.eval or r1.tar.gz in this folder by default."
+        ),
     ] = None,
     checkpoints: Annotated[Taken, typer.Option(help="archive: which checkpoints go along.")] = Taken.NEWEST,
     as_json: AsJson = False,
     db: Db = None,
 ) -> None:
-    """Write a run for other programs: every word (jsonl), the views (parquet), a data set (trl), or all (archive)."""
+    """Write a run for other programs: every word (jsonl), the views (parquet), a data set, a log, an archive."""
     from sparring.storage.exporting.target import size
 
     began = time.perf_counter()
@@ -86,6 +95,10 @@ def _written(to: Form) -> Callable[[Store, str, Path], Made]:
         from sparring.storage.exporting.jsonl import write_jsonl
 
         return lambda store, run, out: Made({"episodes": write_jsonl(store, run, out)})
+    if to is Form.INSPECT:
+        from sparring.storage.exporting.inspect_log import write_inspect
+
+        return lambda store, run, out: Made({"samples": write_inspect(store, run, out)})
     if to is Form.TRL:
         from sparring.storage.exporting.trl import write_trl
 
