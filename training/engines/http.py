@@ -148,7 +148,9 @@ class Client:
             response = await client.request(call.method, self.url + call.path, json=call.body, params=dict(call.query))
         except httpx.TimeoutException:
             return _Fault(f"no answer to {call.path} in {self.timeout_s:g} s", unreachable=True)
-        except httpx.RequestError as error:  # a body in a broken encoding among them
+        except httpx.DecodingError as error:  # it has answered, and would so again
+            return Reply(200, None, f"(cannot be read: {self.hide(str(error))})")
+        except httpx.RequestError as error:
             return _Fault(f"cannot be reached ({self.hide(str(error)) or type(error).__name__})", unreachable=True)
         reply = self._read(response)
         if response.status_code in (401, 403):

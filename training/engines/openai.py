@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from sparring.agents.engine import Completion, Renderer, Request, Weights, tokens_of
@@ -229,13 +228,10 @@ class OpenAiEngine:
             if refused := self.budget.take(most):
                 return self._lost(refused)
             used: int | None = 0
-            found: Reply | Lost
             try:
                 found = await self.client.post(ROUTE, body)
                 if isinstance(found, Reply) and found.ok:
                     used = usage(found.body).whole
-            except (RecursionError, httpx.DecodingError) as error:  # brackets without end, a false Content-Encoding
-                found, used = Lost(f"the answer cannot be read ({type(error).__name__})"), None
             finally:
                 self.budget.settle(most, most if used is None else used)
         if isinstance(found, Lost):

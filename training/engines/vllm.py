@@ -6,6 +6,7 @@ vLLM's public ``AsyncLLM`` runs on an event loop in a thread of its own, since a
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -99,11 +100,10 @@ class VllmEngine:
         self._llm: Any = None
         self._guard: subprocess.Popen[bytes] | None = None
         try:
-            self._llm = asyncio.run_coroutine_threadsafe(self._start(policy, trained), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._start(policy, trained), self._loop).result()
         except BaseException:
             self.close()
             raise
-        self.context = min(int(self._llm.model_config.max_model_len), context_of(policy) or 1 << 20)
         self.note = f"vLLM {installed()} in this program ({self.context} tokens)"
 
     @classmethod
@@ -162,13 +162,14 @@ class VllmEngine:
             self._guard.communicate()
         if self._llm is not None:
             self._llm.shutdown()
-        self._llm = None  # its destructor runs here and now, not when the interpreter is half gone
+        self._llm = None
+        gc.collect()  # its destructor runs here and now, not when the interpreter is half gone: it is part of a cycle
 
     async def _there(self, waiting: Coroutine[Any, Any, T]) -> T:
         """The result of ``waiting`` on vLLM's own loop."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(waiting, self._loop))
 
-    async def _start(self, policy: Policy, trained: bool) -> Any:
+    async def _start(self, policy: Policy, trained: bool) -> None:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         # Ctrl-C reaches every process of the terminal, and a run goes on until its step is whole: vLLM's must too. They
@@ -201,9 +202,10 @@ class VllmEngine:
         arguments |= ON_CPU if on_cpu else {}
         arguments |= _room_for(lora) if lora else {}
         try:
-            started = AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | dict(config.extra))))
+            # straight into its one home: vLLM keeps the frame that called it, and whatever a name in it holds
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | dict(config.extra))))
             self._guard = _outlives_nobody([child.pid for child in set(active_children()) - before])
-            return started
+            self.context = min(int(self._llm.model_config.max_model_len), context_of(policy) or 1 << 20)
         except Exception as error:  # whatever vLLM's own code raises, from a wrong keyword to a full GPU
             raise EngineError(f"vllm cannot start on {folder}: {error}") from error
 
