@@ -74,6 +74,7 @@ def brevity(episode, turn, context):
     return Score.valued("brevity", -len(turn.token_ids) / 10, "survival")
 '''
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32}
+ENDS = [signal.SIGKILL]  # what ends a run; --signal puts another there
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "fcntl.flock"}
 
 
@@ -96,8 +97,8 @@ def make_place(folder: Path, every: int) -> None:
 
 
 def die() -> None:
-    """The end, with nothing flushed, closed or given back."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    """The end: with SIGKILL nothing is flushed, closed or given back; other signals may be heeded."""
+    os.kill(os.getpid(), ENDS[0])
 
 
 class Changes:
@@ -155,7 +156,7 @@ def command(words: list[str], folder: Path, broken: str, last: int | None = None
         os.close(heard)
         _be_sparring(words, folder, broken, last, says)
     os.close(says)
-    timer = threading.Timer(after, os.kill, (pid, signal.SIGKILL)) if after is not None else None
+    timer = threading.Timer(after, os.kill, (pid, ENDS[0])) if after is not None else None
     if timer is not None:
         timer.start()
     with open(heard, "rb") as pipe:
@@ -315,7 +316,7 @@ class Trial:
         for _ in range(1 + again):
             drawn = self._draw(kind, rng)
             child = command(words, where, self.broken, **drawn)
-            if ended := child.code != -signal.SIGKILL:
+            if ended := child.code not in (-ENDS[0], 128 + ENDS[0]):
                 troubles += [f"ended with {child.code} before {drawn}: {child.said[-300:]}"] if child.code else []
                 break
             kills += 1
@@ -323,7 +324,7 @@ class Trial:
             missing = set(child.steps) - now.steps
             tally.lost += len(missing)
             troubles += [f"steps {sorted(missing)} were told and are not there after {drawn}"] if missing else []
-            troubles += now.wrong + ([f"status {now.status}"] if now.status not in ("killed", "done", "absent") else [])
+            troubles += now.wrong + ([f"status {now.status}"] if now.status not in LEFT else [])
             before, words = now, RUN if now.status == "absent" else RESUME
         if not ended:
             done = command(words, where, self.broken)
@@ -358,6 +359,7 @@ class Trial:
         return troubles + ([f"{end.doubled} rows are doubled"] if end.doubled else []) + end.wrong
 
 
+LEFT = ("killed", "stopped", "done", "absent")  # what a run may be called that was ended
 RUN = ["run", "survival.yaml", "--db", "sparring.db"]
 RESUME = ["resume", "r1", "--db", "sparring.db"]
 
@@ -433,8 +435,10 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=0, help="which points are drawn")
     asked.add_argument("--every", type=int, choices=(1, 2), help="checkpoint every so many steps; both when absent")
     asked.add_argument("--broken", choices=sorted(BROKEN), default="", help="take one guard away: must end with 1")
+    asked.add_argument("--signal", choices=("KILL", "TERM", "INT", "HUP"), default="KILL", help="what ends a run")
     asked.add_argument("--folder", type=Path, help="where the runs are made; the default goes away afterwards")
     given = asked.parse_args()
+    ENDS[0] = signal.Signals[f"SIG{given.signal}"]
     torch.set_num_threads(1)
     hush()
     rng, tallies, said, clock = random.Random(given.seed), dict[str, Tally](), 0, time.monotonic()

@@ -31,6 +31,15 @@ def test_runs_killed_at_twenty_points_end_as_one_that_was_left_alone(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", ["TERM", "INT"])
+def test_runs_that_are_told_to_stop_at_eight_points_end_as_one_that_was_left_alone(tmp_path: Path, number: str) -> None:
+    """Anywhere: while loading, playing, updating, in the middle of a checkpoint or of a transaction."""
+    code, found = killed(tmp_path, "--points", "8", "--seed", "8", "--signal", number)
+    assert (code, found["lost"], found["doubled"], found["different"]) == (0, 0, 0, 0), found["said"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("guard", "every"), [("rows-stay", "2"), ("told-early", "2"), ("half-a-step", "1"), ("optimizer-forgotten", "1")]
 )
