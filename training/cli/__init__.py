@@ -20,6 +20,7 @@ from . import (
     indexing,
     measuring,
     pretraining,
+    pruning,
     replaying,
     running,
     serving,
@@ -87,6 +88,7 @@ FAMILIES = (
     measuring,
     sql,
     exporting,
+    pruning,
     indexing,
     doctor,
 )

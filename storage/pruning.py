@@ -1,0 +1,97 @@
+"""Which runs a rule lets go, and letting them go with everything they made. Rows only: checkpoints are folders."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import aliased
+
+from sparring.scenarios.errors import StoreError
+
+from .database import PATIENCE_S, Database
+from .locks import RunLock, lock_path
+from .queries import runs
+from .records import RunRow
+from .rows import table
+from .store import Store, run_number
+from .tables import Borrowed, Episodes, Runs, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happens to a run: it goes where ``kept`` is empty, else ``kept`` says why it stays."""
+
+    run: RunRow
+    kept: str
+    steps: int
+
+
+def judge(store: Store, keep: int) -> list[Verdict]:
+    """Every run, oldest first, under the rule that the newest ``keep`` stay.
+
+    A run that is being written stays too, and so does one whose episodes a staying run learnt from.
+    """
+    found = runs(store)
+    kept: dict[str, str] = {row.id: "among the newest" for row in found[len(found) - keep :]} if keep else {}
+    kept |= {row.id: "being written" for row in found if row.status == "running"}
+    lenders = _lenders(store)
+    new = list(kept)
+    while new:
+        borrower = new.pop()
+        for lender in sorted(lenders.get(borrower, set()) - kept.keys()):
+            kept[lender] = f"{borrower} learnt from it"
+            new.append(lender)
+    return [Verdict(row, kept.get(row.id, ""), 0 if row.last_step is None else _steps(store, row.id)) for row in found]
+
+
+def _steps(store: Store, run: str) -> int:
+    with store.read() as session:
+        return session.scalar(select(func.count(Steps.id)).where(Steps.run_id == run_number(run))) or 0
+
+
+def _lenders(store: Store) -> dict[str, set[str]]:
+    """By run: the other runs whose episodes it learnt from."""
+    lender = aliased(Steps)
+    wanted = select(Steps.run_id, lender.run_id).select_from(Borrowed).join(Steps, Steps.id == Borrowed.step_id)
+    wanted = wanted.join(Episodes, Episodes.id == Borrowed.episode_id).join(lender, lender.id == Episodes.step_id)
+    found: dict[str, set[str]] = {}
+    with store.read() as session:
+        for borrower, lent in session.execute(wanted.where(Steps.run_id != lender.run_id).distinct()):
+            found.setdefault(f"r{borrower}", set()).add(f"r{lent}")
+    return found
+
+
+def let_go(store: Store, gone: list[str]) -> int:
+    """Delete these runs and everything they made in one transaction, then give the room back to the disk.
+
+    Returns how many bytes the database file shrank: none while a run is being written, which would have to wait.
+    Raises ``RunBusy`` where one of them is being written and ``StoreError`` where another run learnt from it, with
+    nothing deleted.
+    """
+    if store.path is None:
+        raise StoreError("a database in memory is not pruned; give --db")
+    before, found = store.path.stat().st_size, table(Runs)
+    with ExitStack() as held, closing(Database(store.path, create=False)) as database:
+        for run in gone:
+            held.callback(RunLock(lock_path(store.path, run), run).release)
+        with database.write() as connection:
+            connection.execute(delete(found).where(found.c.id.in_([run_number(run) for run in gone])))
+        if not any(row.status == "running" for row in runs(store)):
+            _shrink(store.path)
+    return before - store.path.stat().st_size
+
+
+def _shrink(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)) as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path}: the runs are gone, but the file could not be made smaller: {error}; free some space, or "
+            "close the programs that read it, then run VACUUM on it"
+        ) from error
