@@ -14,6 +14,7 @@ from sparring.scenarios.errors import RunNotFound
 from .options import AsJson, Db, Place, place, reading
 from .output import console, duration, one_line, print_json
 from .reading import scenario_of
+from .running import Unsafe, hush, sandbox
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from sparring.storage.differences import Difference
     from sparring.storage.store import Store
     from sparring.training.replaying import Replayed
-
-Unsafe = Annotated[
-    bool,
-    typer.Option(
-        "--i-understand-model-code-runs-as-me",
-        help="Allow sandbox: none, which runs what a model wrote with your own rights.",
-    ),
-]
 
 
 def replay(
@@ -66,10 +59,7 @@ def add_to(app: typer.Typer) -> None:
 def _replayed(store: Store, at: Place, unsafe: bool) -> Iterator[list[Replayed]]:
     """The episodes of each step, played again."""
     from sparring.scenarios.load import from_resolved
-    from sparring.storage.answers import kept_episodes, task_homes
-    from sparring.storage.queries import steps
-
-    from .running import hush, sandbox
+    from sparring.storage.answers import kept_episodes, steps_after, task_homes
 
     if store.run(at.run).info.get("recorded"):
         raise RunNotFound(
@@ -79,7 +69,7 @@ def _replayed(store: Store, at: Place, unsafe: bool) -> Iterator[list[Replayed]]
     kept = kept_episodes(store, at.run, at.step, at.episode)
     first = next(kept)  # names what is absent before anything is built
     scenario = from_resolved(scenario_of(store, at.run))
-    figures = {step.step: step.metrics for step in steps(store, at.run)} if scenario._schedules else {}
+    figures = {step.step: step.metrics for step in steps_after(store, at.run, -1)}
     with sandbox(scenario, unsafe):
         hush()
         from sparring.training.replaying import Replay
