@@ -99,11 +99,11 @@ def _criterion_score(item: CriterionScore) -> list[Any]:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)  # 1 and 1.0 are one value to the database
+    return None if value is None else float(value) + 0.0  # to the database 1 and 1.0 are one value, and so are -0.0 and 0
 
 
 def _rubric(rubric: Rubric) -> list[Any]:
-    criteria = [[item.text, float(item.points), item.kind, item.checker] for item in rubric.criteria]
+    criteria = [[item.text, _number(item.points), item.kind, item.checker] for item in rubric.criteria]
     return [rubric.author, rubric.version, rubric.provenance, criteria]
 
 

@@ -184,3 +184,13 @@ def test_stretches_of_several_policies_are_text_for_people_and_null_where_there_
         store.save_step("r1", dataclasses.replace(mixed, episodes=(episode,)))
         found = queries.select_rows(store, "SELECT DISTINCT spans FROM v_turns ORDER BY 1").rows
     assert [row[0] for row in found] == [None, "[[0,0,2],[1,2,5]]"]
+
+
+def test_a_score_of_minus_zero_keeps_its_episode_whole() -> None:
+    sample = sample_step(0, episodes=1)
+    scores = {0: (Score.valued("verifier", -0.0, "test"),)}
+    episode = dataclasses.replace(sample.episodes[0], scores=scores)
+    with Store.memory() as store:
+        store.start_run("any", {}, "digest", 0)
+        store.save_step("r1", dataclasses.replace(sample, episodes=(episode,)))
+        assert queries.damaged(store, "r1") == []
