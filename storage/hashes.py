@@ -99,7 +99,7 @@ def _criterion_score(item: CriterionScore) -> list[Any]:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None else float(value) + 0.0  # to the database 1 and 1.0 are one value, and so are -0.0 and 0
+    return None if value is None else float(value) + 0.0  # 1 and 1.0, -0.0 and 0: one value each to the database
 
 
 def _rubric(rubric: Rubric) -> list[Any]:
