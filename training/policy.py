@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from sparring.scenarios.errors import EngineError
@@ -87,6 +88,11 @@ def load_policy(spec: PolicySpec, base: Path, adapters: Sequence[str] = ()) -> P
         model = model.to(device)
     except (OSError, ValueError, SafetensorError) as error:
         raise EngineError(f"policy.model {spec.model!r} cannot be loaded from {where}: {error}") from error
+    except UnpicklingError as error:
+        raise EngineError(
+            f"policy.model {spec.model!r}: {where} holds a pickle that is more than weights; nothing of it was run; "
+            "have its author save it as safetensors"
+        ) from error
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     stops = [ends] if isinstance(ends, int) else list(ends or ())
     prepare(model.eval(), spec, adapters)

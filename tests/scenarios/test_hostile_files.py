@@ -44,7 +44,7 @@ def test_a_model_folder_with_a_pickle_is_refused_and_nothing_runs(tiny_model: Pa
         if file.suffix != ".safetensors":
             (folder / file.name).write_bytes(file.read_bytes())
     (folder / name).write_bytes(pickle.dumps(Hostile(canary), 2))
-    with pytest.raises((EngineError, pickle.UnpicklingError)):
+    with pytest.raises(EngineError):
         load_policy(PolicySpec(model=str(folder)), folder)
     assert not canary.exists()
 
