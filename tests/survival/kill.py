@@ -190,6 +190,8 @@ def _be_sparring(words: list[str], folder: Path, broken: str, last: int | None, 
             code = left.code if isinstance(left.code, int) else 1
         sys.stdout.flush()
         os.write(1, f"\nchanges {changes.seen}\n".encode())
+    except KeyboardInterrupt:  # before ``main`` began, where nothing has been done: as a shell would see it
+        code = 128 + signal.SIGINT
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     finally:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,7 @@ from sparring.scenarios.seeds import derive
 from .wire import told
 
 T = TypeVar("T")
+U = TypeVar("U")
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})  # another try may fare better
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 15.0
 CONNECT_S = 10.0
@@ -235,6 +236,17 @@ class PerLoop(Generic[T]):
     def here(self) -> T:
         """The running loop's."""
         return self._found.setdefault(asyncio.get_running_loop(), self._make())
+
+
+async def side_by_side(work: Callable[[U], Coroutine[Any, Any, T]], items: Sequence[U]) -> list[T]:
+    """What ``work`` makes of each item, in order. The first error, or being cancelled, ends the others."""
+    begun = [asyncio.ensure_future(work(item)) for item in items]
+    try:
+        return list(await asyncio.gather(*begun))
+    finally:
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
 
 
 def settled(waiting: Coroutine[Any, Any, T]) -> T:

@@ -17,7 +17,7 @@ from sparring.envs.types import Finish
 from sparring.scenarios.errors import EngineError
 
 from . import wire
-from .http import Client, Lost, PerLoop, Reply, settled
+from .http import Client, Lost, PerLoop, Reply, settled, side_by_side
 from .server import LOAD, UNLOAD, Server, adapters_of, meet, read, refused
 from .untied import add_head
 
@@ -80,12 +80,7 @@ class RemoteEngine:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order; aborted where the server stays away."""
-        asked = [asyncio.ensure_future(self._one(request)) for request in requests]
-        try:
-            return list(await asyncio.gather(*asked))
-        finally:
-            for task in asked:
-                task.cancel()
+        return await side_by_side(self._one, requests)
 
     async def _one(self, request: Request) -> Completion:
         cut = request.within(self.server.context)

@@ -28,7 +28,7 @@ from sparring.envs.types import Finish
 from sparring.scenarios.errors import EngineError, MissingExtra
 
 from . import wire
-from .http import Client
+from .http import Client, side_by_side
 from .remote import RemoteEngine
 from .server import context_of
 from .untied import add_head, export, tied
@@ -131,7 +131,7 @@ class VllmEngine:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order."""
-        return await self._there(self._all(requests))
+        return await self._there(side_by_side(self._one, requests))
 
     async def load(self, version: int, weights: Weights) -> None:
         """Put ``weights`` in as ``version``: between two tokens, whatever runs. Raises ``EngineError`` if they fail."""
@@ -208,14 +208,6 @@ class VllmEngine:
             self.context = min(int(self._llm.model_config.max_model_len), context_of(policy) or 1 << 20)
         except Exception as error:  # whatever vLLM's own code raises, from a wrong keyword to a full GPU
             raise EngineError(f"vllm cannot start on {folder}: {error}") from error
-
-    async def _all(self, requests: Sequence[Request]) -> list[Completion]:
-        asked = [asyncio.ensure_future(self._one(request)) for request in requests]
-        try:
-            return list(await asyncio.gather(*asked))
-        finally:
-            for task in asked:
-                task.cancel()
 
     async def _one(self, request: Request) -> Completion:
         from vllm import SamplingParams
