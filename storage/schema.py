@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparring.scenarios.errors import StoreError
 
-HEAD = "0004"  # the newest revision in storage/migrations/versions
+HEAD = "0005"  # the newest revision in storage/migrations/versions
 MAGIC = b"SQLite format 3\x00"
 
 

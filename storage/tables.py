@@ -62,7 +62,7 @@ class Runs(Base):
 
 
 class Steps(Base):
-    """One optimiser update. Everything a step made is deleted with it."""
+    """One optimiser update. Everything a step made is deleted with it; ``hash`` covers its rows but not its episodes."""
 
     __tablename__ = "steps"
     id: Mapped[Key]
@@ -73,6 +73,7 @@ class Steps(Base):
     curriculum_state: Mapped[JsonText]
     seconds: Mapped[float]
     saved_at: Mapped[str]
+    hash: Mapped[str | None]
     __table_args__ = (
         UniqueConstraint("run_id", "number"),
         ForeignKeyConstraint(
@@ -133,7 +134,7 @@ class States(Base):
 
 
 class Episodes(Base):
-    """One run of the graph; ``pick`` is the curriculum event it came from."""
+    """One run of the graph; ``pick`` is the curriculum event it came from, ``thinned`` when its tokens were dropped."""
 
     __tablename__ = "episodes"
     id: Mapped[Key]
@@ -146,6 +147,7 @@ class Episodes(Base):
     reward: Mapped[float | None]
     seconds: Mapped[float]
     hash: Mapped[str]
+    thinned: Mapped[str | None]
     __table_args__ = (
         UniqueConstraint("step_id", "number"),
         ForeignKeyConstraint(
@@ -389,3 +391,48 @@ class Evaluations(Base):
     parameters: Mapped[JsonText]
     temperature: Mapped[float]
     __table_args__ = (UniqueConstraint("step_id", "number"),)
+
+
+class Alarms(Base):
+    """A health figure of a step that went past its limit."""
+
+    __tablename__ = "alarms"
+    id: Mapped[Key]
+    step_id: Mapped[StepId]
+    number: Mapped[int]
+    name: Mapped[str]
+    value: Mapped[float]
+    bound: Mapped[float]
+    note: Mapped[str]
+    __table_args__ = (UniqueConstraint("step_id", "number"),)
+
+
+class Rescores(Base):
+    """Stored turns of a run scored once more, by another verifier or rubric; the scores they were trained with stay."""
+
+    __tablename__ = "rescores"
+    id: Mapped[Key]
+    run_id: Mapped[RunId]
+    number: Mapped[int]
+    kind: Mapped[str]
+    name: Mapped[str]
+    options: Mapped[JsonText]
+    made_at: Mapped[str]
+    __table_args__ = (UniqueConstraint("run_id", "number"),)
+
+
+class Rescored(Base):
+    """One turn to score once more: waiting while ``validity`` is NULL, and leased to a worker until a time."""
+
+    __tablename__ = "rescored"
+    id: Mapped[Key]
+    rescore_id: Mapped[int] = mapped_column(ForeignKey("rescores.id", ondelete="CASCADE"))
+    turn_id: Mapped[TurnId]
+    value: Mapped[float | None]
+    validity: Mapped[str | None]
+    by: Mapped[str]
+    note: Mapped[str]
+    criteria: Mapped[JsonText] = mapped_column(Json, nullable=True)
+    leased_by: Mapped[str | None]
+    leased_until: Mapped[float | None]
+    __table_args__ = (UniqueConstraint("rescore_id", "turn_id"), Index("ix_rescored_turn_id", "turn_id"))
