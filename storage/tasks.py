@@ -129,7 +129,7 @@ def task(store: Store, run: str, key: str) -> TaskStory:
         )
 
 
-_COLUMNS = (
+_COLUMNS: tuple[Any, ...] = (
     Tasks.id, Tasks.key, Tasks.summary, Tasks.environment, Tasks.origin, Tasks.operator, Tasks.parent_key,
     Tasks.episode_id, Tasks.number, Episodes.number.label("episode"), Steps.number.label("step"),
 )  # fmt: skip

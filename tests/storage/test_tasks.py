@@ -9,12 +9,13 @@ from sparring.scenarios.errors import RunNotFound
 from sparring.storage import queries
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
+from sparring.storage.tasks import TaskRow, tasks
 from sparring.storage.tasks import task as story
-from sparring.storage.tasks import tasks
 
 
 def test_paging_tells_every_task_once_newest_step_first(filled: Store) -> None:
-    told, after = [], None
+    told: list[TaskRow] = []
+    after = None
     while True:
         page = tasks(filled, "r1", after, limit=5)
         told += page.tasks
