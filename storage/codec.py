@@ -1,8 +1,9 @@
 """How tokens, log-probs, text and JSON become column values and come back unchanged. Pure functions, no SQL.
 
 Blob: one byte, then little-endian numbers. The byte's high nibble is the format version (1), the low nibble the type:
-``0x11`` uint8, ``0x12`` uint16, ``0x14`` uint32 (token ids); ``0x15`` float32, ``0x16`` float64 (log-probs). The
-narrowest type that holds every value exactly is used; per-token advantages are rounded to float32. No tokens: NULL.
+``0x11`` uint8, ``0x12`` uint16, ``0x13`` uint24, ``0x14`` uint32 (token ids); ``0x15`` float32, ``0x16`` float64
+(log-probs). The narrowest type that holds every value exactly is used; per-token advantages are rounded to float32. No
+tokens: NULL.
 
 Text: itself, unless it holds NUL or a lone surrogate (no database stores those) or begins with ``escaped:``; then
 ``escaped:`` and the text with each backslash, NUL and surrogate written ``\\uXXXX``.
@@ -18,7 +19,10 @@ import json
 import math
 import re
 import struct
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sparring.envs.types import Criterion, CriterionKind
@@ -34,27 +38,55 @@ _TAG = "$tagged"
 
 def pack_tokens(token_ids: Sequence[int]) -> bytes | None:
     """Token ids (each in [0, 2**32)) as a blob; ``None`` for none. Raises ``StoreError`` on an id outside the range."""
+    return narrowed(pack_wide(token_ids))
+
+
+def pack_wide(token_ids: Sequence[int]) -> bytes | None:
+    """As ``pack_tokens``, without uint24: the form that content hashes are taken of."""
     if not token_ids:
         return None
-    top = max(token_ids)
-    kind = 0x11 if top < 1 << 8 else 0x12 if top < 1 << 16 else 0x14
-    try:
-        return bytes([kind]) + struct.pack(f"<{len(token_ids)}{_TYPES[kind][0]}", *token_ids)
-    except struct.error as error:
-        raise StoreError(f"token ids must be whole numbers in [0, 2**32): {min(token_ids)}..{top} ({error})") from error
+    with suppress(ValueError, TypeError):
+        return b"\x11" + bytes(token_ids)
+    for kind in (0x12, 0x14):  # the first id that does not fit ends an attempt
+        with suppress(OverflowError, TypeError):
+            return bytes([kind]) + _little(array(_TYPES[kind][0], token_ids))
+    raise StoreError(f"token ids must be whole numbers in [0, 2**32): {min(token_ids)}..{max(token_ids)}")
+
+
+def narrowed(wide: bytes | None) -> bytes | None:
+    """A blob of uint32 token ids as uint24, where they fit; any other blob as it is."""
+    if wide is None or wide[0] != 0x14 or wide[4::4].strip(b"\0"):
+        return wide
+    narrow = bytearray(1 + (len(wide) - 1) // 4 * 3)
+    narrow[0] = 0x13
+    for place in (1, 2, 3):
+        narrow[place::3] = wide[place::4]
+    return bytes(narrow)
+
+
+def _widened(blob: bytes) -> bytes:
+    """A blob of uint24 as uint32."""
+    wide = bytearray(1 + (len(blob) - 1) // 3 * 4)
+    wide[0] = 0x14
+    for place in (1, 2, 3):
+        wide[place::4] = blob[place::3]
+    return bytes(wide)
+
+
+def _little(numbers: array[Any]) -> bytes:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def pack_logprobs(logprobs: Sequence[float]) -> bytes | None:
     """Natural-log probabilities as a blob: float32, or float64 when float32 would change one; ``None`` for none."""
     if not logprobs:
         return None
-    try:
-        narrow = struct.pack(f"<{len(logprobs)}f", *logprobs)
-        if struct.unpack(f"<{len(logprobs)}f", narrow) == tuple(logprobs):
-            return b"\x15" + narrow
-    except OverflowError:  # beyond float32: the wide form below holds it
-        pass
-    return b"\x16" + struct.pack(f"<{len(logprobs)}d", *logprobs)
+    narrow = array("f", logprobs)  # infinite where it is beyond float32, which the comparison sees
+    if narrow.tolist() == list(logprobs):
+        return b"\x15" + _little(narrow)
+    return b"\x16" + _little(array("d", logprobs))
 
 
 def pack_advantages(advantages: Sequence[float]) -> bytes | None:
@@ -68,6 +100,8 @@ def pack_advantages(advantages: Sequence[float]) -> bytes | None:
 
 
 def _unpack(blob: bytes) -> tuple[Any, ...]:
+    if blob[:1] == b"\x13" and len(blob) % 3 == 1:
+        blob = _widened(blob)
     code, width = _TYPES.get(blob[0], ("", 0)) if blob else ("", 0)
     if not code or (len(blob) - 1) % width:
         raise StoreError(f"damaged blob: first byte {blob[:1].hex() or 'absent'}, {len(blob)} bytes")
@@ -86,7 +120,8 @@ def unpack_logprobs(blob: bytes | None) -> tuple[float, ...]:
 
 def escape(text: str) -> str:
     """``text`` in a form every database stores; the same text when it is ordinary."""
-    if _ODD.search(text) is None and not text.startswith(_MARK):
+    odd = "\0" in text if text.isascii() else _ODD.search(text) is not None  # the first way is ten times as fast
+    if not odd and not text.startswith(_MARK):
         return text
     return _MARK + _ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 

@@ -97,14 +97,14 @@ class Figures(TypeDecorator[dict[str, float | None]]):
 
 
 class Tokens(TypeDecorator[tuple[int, ...]]):
-    """Token ids as a blob (codec.pack_tokens); no tokens is NULL."""
+    """Token ids as a blob (codec.pack_tokens); no tokens is NULL. What is packed already stays as it is."""
 
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> bytes | None:
+    def process_bind_param(self, value: tuple[int, ...] | bytes | None, dialect: Dialect) -> bytes | None:
         """To the column."""
-        return pack_tokens(value or ())
+        return value if isinstance(value, bytes) else pack_tokens(value or ())
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[int, ...]:
         """From the column."""
@@ -112,14 +112,14 @@ class Tokens(TypeDecorator[tuple[int, ...]]):
 
 
 class Logprobs(TypeDecorator[tuple[float, ...]]):
-    """Log-probs as a blob (codec.pack_logprobs); none is NULL."""
+    """Log-probs as a blob (codec.pack_logprobs); none is NULL. What is packed already stays as it is."""
 
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: tuple[float, ...] | None, dialect: Dialect) -> bytes | None:
+    def process_bind_param(self, value: tuple[float, ...] | bytes | None, dialect: Dialect) -> bytes | None:
         """To the column."""
-        return pack_logprobs(value or ())
+        return value if isinstance(value, bytes) else pack_logprobs(value or ())
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[float, ...]:
         """From the column."""
@@ -131,6 +131,6 @@ class TokenAdvantages(Logprobs):
 
     cache_ok = True
 
-    def process_bind_param(self, value: tuple[float, ...] | None, dialect: Dialect) -> bytes | None:
+    def process_bind_param(self, value: tuple[float, ...] | bytes | None, dialect: Dialect) -> bytes | None:
         """To the column."""
-        return pack_advantages(value or ())
+        return value if isinstance(value, bytes) else pack_advantages(value or ())

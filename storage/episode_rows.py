@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from sparring.envs.types import Episode, Score, Segment, Task, Turn
 
+from .codec import narrowed
 from .fields import columns_of
-from .hashes import episode_hash
+from .hashes import Blobs, blobs_of, episode_hash
 from .rows import NewRows
 from .tables import Criteria, CriterionScores, Episodes, Refusals, Rubrics, Scores, Tasks, Turns
 
@@ -30,9 +31,10 @@ class EpisodeRows:
         """``reward`` is the episode's mean combined reward."""
         self.rows, self.known, self.episode = rows, known, episode
         row = columns_of(episode, Episodes, step_id=known.step_id, number=episode.index, ending=str(episode.ending))
-        self.id = rows.add(Episodes, {**row, "reward": reward, "hash": episode_hash(episode)})
+        blobs = [blobs_of(turn) for turn in episode.turns]
+        self.id = rows.add(Episodes, {**row, "reward": reward, "hash": episode_hash(episode, blobs)})
         self._tasks()
-        self.turn_ids = {turn.index: self._turn(turn) for turn in episode.turns}
+        self.turn_ids = {turn.index: self._turn(turn, blobs[turn.index]) for turn in episode.turns}
         criteria = self._rubrics()
         for index in sorted(episode.scores):
             for number, score in enumerate(episode.scores[index]):
@@ -60,7 +62,7 @@ class EpisodeRows:
             )
             parents[task.key] = self.rows.add(Tasks, row)
 
-    def _turn(self, turn: Turn) -> int:
+    def _turn(self, turn: Turn, blobs: Blobs) -> int:
         parsed, stored = turn.parsed, self.numbers.get(turn.task) if turn.task is not None else None
         segments = self.known.segments
         row = columns_of(
@@ -69,6 +71,8 @@ class EpisodeRows:
             episode_id=self.id,
             number=turn.index,
             n_tokens=len(turn.token_ids),
+            token_ids=narrowed(blobs.tokens),
+            logprobs=blobs.logprobs,
             seed=int(turn.seed),
             finish=None if turn.finish is None else str(turn.finish),
             parsed_kind=None if parsed is None else parsed.kind,

@@ -7,24 +7,29 @@ Left out: seconds, time stamps, integer ids, checkpoint paths and sizes, the run
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sparring.envs.types import CriterionScore, Episode, Rubric, Score, Segment, Task, Turn
 
-from .codec import pack_json, pack_logprobs, pack_tokens
+from .codec import pack_json, pack_logprobs, pack_wide
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr).encode
 _CLOCKS = frozenset({"s", "ms", "seconds", "mb", "gb", "mib", "gib"})
 
 
 def sha(parts: Iterable[Any]) -> str:
     """Hex SHA-256, 32 characters, over JSON lines of ``parts``; the order of a mapping's keys does not matter."""
+    return _sha_of_lines(_JSON(_ordered(part)) for part in parts)
+
+
+def _sha_of_lines(lines: Iterable[str]) -> str:
     hasher = hashlib.sha256()
-    for part in parts:
-        line = json.dumps(_ordered(part), ensure_ascii=False, separators=(",", ":"), default=repr) + "\n"
-        hasher.update(line.encode("utf-8", "surrogatepass"))
+    for line in lines:
+        hasher.update((line + "\n").encode("utf-8", "surrogatepass"))
     return hasher.hexdigest()[:32]
 
 
@@ -46,38 +51,51 @@ def is_clock(metric: str) -> bool:
     return re.split(r"[_/.]", metric.lower())[-1] in _CLOCKS
 
 
-def episode_hash(episode: Episode) -> str:
-    """Hash of everything in an episode but its duration."""
-    return sha(
-        [
-            [episode.index, episode.pick, pack_json(episode.parameters), str(episode.ending), episode.error],
-            *(_turn(turn) for turn in episode.turns),
-            *(_task(task) for task in episode.tasks),
-            *(
-                [i, *(_score(score) for score in episode.scores[i])]
-                for i in sorted(episode.scores)
-                if episode.scores[i]
-            ),
-            *([i, *_rubric(episode.rubrics[i])] for i in sorted(episode.rubrics)),
-            *([i, episode.refusals[i].reason, episode.refusals[i].detail] for i in sorted(episode.refusals)),
-        ]
+class Blobs(NamedTuple):
+    """A turn's token ids (``codec.pack_wide``) and log-probs, packed."""
+
+    tokens: bytes | None
+    logprobs: bytes | None
+
+
+def blobs_of(turn: Turn) -> Blobs:
+    """The blobs of a turn."""
+    return Blobs(pack_wide(turn.token_ids), pack_logprobs(turn.logprobs))
+
+
+def episode_hash(episode: Episode, blobs: Sequence[Blobs] | None = None) -> str:
+    """Hash of everything in an episode but its duration. ``blobs``: of its turns, where they are packed already."""
+    blobs = [blobs_of(turn) for turn in episode.turns] if blobs is None else blobs
+    read: dict[int, list[str]] = {}  # siblings share one segment object
+    parts: Iterator[list[Any]] = itertools.chain(
+        [[episode.index, episode.pick, pack_json(episode.parameters), str(episode.ending), episode.error]],
+        (_turn(turn, packed, read) for turn, packed in zip(episode.turns, blobs, strict=True)),
+        (_task(task) for task in episode.tasks),
+        ([i, *(_score(score) for score in episode.scores[i])] for i in sorted(episode.scores) if episode.scores[i]),
+        ([i, *_rubric(episode.rubrics[i])] for i in sorted(episode.rubrics)),
+        ([i, episode.refusals[i].reason, episode.refusals[i].detail] for i in sorted(episode.refusals)),
     )
+    return _sha_of_lines(map(_JSON, parts))  # none of them holds a mapping: there is no order of keys to settle
 
 
 def _blob(data: bytes | None) -> str:
     return "" if data is None else data.hex()
 
 
-def _segment(segment: Segment | None) -> list[str] | None:
-    return None if segment is None else [segment.text, _blob(pack_tokens(segment.token_ids))]
+def _segment(segment: Segment | None, read: dict[int, list[str]]) -> list[str] | None:
+    if segment is None:
+        return None
+    if id(segment) not in read:
+        read[id(segment)] = [segment.text, _blob(pack_wide(segment.token_ids))]
+    return read[id(segment)]
 
 
-def _turn(turn: Turn) -> list[Any]:
+def _turn(turn: Turn, blobs: Blobs, read: dict[int, list[str]]) -> list[Any]:
     parsed = turn.parsed and [turn.parsed.kind, pack_json(turn.parsed.value), turn.parsed.problem]
     return [
         *(turn.index, turn.parent, turn.node, turn.author, turn.said, turn.sample, turn.follows),
-        *(_segment(turn.context), _segment(turn.train_context)),
-        *(_blob(pack_tokens(turn.token_ids)), _blob(pack_logprobs(turn.logprobs))),
+        *(_segment(turn.context, read), _segment(turn.train_context, read)),
+        *(_blob(blobs.tokens), _blob(blobs.logprobs)),
         *(turn.finish, turn.policy_version, turn.engine, parsed, turn.task, turn.seed),
         *([turn.addressee] if turn.addressee is not None else []),  # absent: as rows of older schemas were hashed
         *([[span.version, span.start, span.end] for span in turn.spans]),  # absent too where there are none

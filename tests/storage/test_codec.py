@@ -15,6 +15,7 @@ from sparring.storage.codec import (
     pack_json,
     pack_logprobs,
     pack_tokens,
+    pack_wide,
     unescape,
     unpack_figures,
     unpack_json,
@@ -35,7 +36,7 @@ def test_token_ids_come_back(token_ids: tuple[int, ...]) -> None:
     assert unpack_tokens(pack_tokens(token_ids)) == token_ids
 
 
-@pytest.mark.parametrize(("top", "width"), [(255, 1), (256, 2), (65_535, 2), (65_536, 4)])
+@pytest.mark.parametrize(("top", "width"), [(255, 1), (256, 2), (65_535, 2), (65_536, 3), (2**24 - 1, 3), (2**24, 4)])
 def test_tokens_take_the_narrowest_width(top: int, width: int) -> None:
     blob = pack_tokens([0, top])
     assert blob is not None and len(blob) == 1 + 2 * width
@@ -54,11 +55,16 @@ def test_float32_logprobs_take_four_bytes_each(logprobs: list[float]) -> None:
 
 def test_the_blob_format_is_the_documented_one() -> None:
     assert pack_tokens([1, 300]) == bytes([0x12, 1, 0, 44, 1])
+    assert pack_tokens([1, 70_000]) == bytes([0x13, 1, 0, 0, 112, 17, 1])
     assert pack_logprobs([-0.5]) == b"\x15" + struct.pack("<f", -0.5)
     assert math.isnan(unpack_logprobs(pack_logprobs([math.nan]))[0])
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x99\x00", b"\x12\x00", b"\x15\x00\x00"])
+def test_content_hashes_are_taken_of_the_form_that_never_had_uint24() -> None:
+    assert pack_wide([1, 70_000]) == b"\x14" + struct.pack("<2I", 1, 70_000)
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x99\x00", b"\x12\x00", b"\x13\x00", b"\x15\x00\x00"])
 def test_a_damaged_blob_is_refused(blob: bytes) -> None:
     with pytest.raises(StoreError, match="damaged blob"):
         unpack_tokens(blob)
