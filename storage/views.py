@@ -115,6 +115,21 @@ LEFT JOIN tasks k ON k.episode_id = r.episode_id AND k.number = h.task
 LEFT JOIN criteria c ON c.rubric_id = r.id
 """
 
+VIEWS["v_rescores"] = f"""
+SELECT 'r' || s.run_id AS run, r.number AS rescore, r.kind, r.name, r.made_at,
+  {_EPISODE} AS episode, s.number AS step, t.number AS turn, t.author AS role,
+  u.value, u.validity, u.by AS judged_by, u.note, u.criteria,
+  (SELECT x.value FROM scores x WHERE x.turn_id = t.id AND x.name = 'verifier' ORDER BY x.number LIMIT 1) AS verifier,
+  (SELECT x.value FROM scores x WHERE x.turn_id = t.id AND x.name = 'rubric' ORDER BY x.number LIMIT 1) AS rubric,
+  (SELECT a.reward FROM advantages a WHERE a.turn_id = t.id AND a.step_id = e.step_id ORDER BY a.id LIMIT 1) AS reward,
+  u.leased_by, u.leased_until
+FROM rescored u
+JOIN rescores r ON r.id = u.rescore_id
+JOIN turns t ON t.id = u.turn_id
+JOIN episodes e ON e.id = t.episode_id
+JOIN steps s ON s.id = e.step_id
+"""
+
 VIEWS["v_lineage"] = f"""
 SELECT 'r' || m.run_id AS run, m.number AS step, a.trainer, {_EPISODE} AS episode, t.number AS turn, a.role, t.node,
   t.sample, a.note AS entered,
