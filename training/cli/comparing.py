@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from sparring.storage.comparing import Compared, Measured, Side
+    from sparring.storage.intervals import Interval
     from sparring.storage.store import Store
-    from sparring.training.comparing import Compared, Measured, Side
-    from sparring.training.intervals import Interval
 
 ROWS = 12  # steps shown of each curve; --json has them all
 
@@ -35,7 +35,7 @@ def compare(
     db: Db = None,
 ) -> None:
     """Put held-out curves side by side: means and 95 % intervals over seeds, the difference, the scenarios' keys."""
-    from sparring.training.comparing import compared
+    from sparring.storage.comparing import compared
 
     with closing(reading(db)) as store:
         measured = [_measured(store, name, metric) for name in dict.fromkeys(place(store, word).run for word in runs)]
@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _measured(store: Store, run: str, metric: str) -> Measured:
-    from sparring.training.comparing import Measured
+    from sparring.storage.comparing import Measured
 
     row = store.run(run)
     evaluations = store.evaluations(run)

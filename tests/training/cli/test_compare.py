@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from sparring.storage.comparing import Measured, compared, differing
+from sparring.storage.intervals import difference, mean_interval, t_quantile
 from sparring.storage.records import EvaluationRow, StepRecord
 from sparring.storage.store import Store
 from sparring.training.cli.plotting import BAND, MARKS, Line, plot
-from sparring.training.comparing import Measured, compared, differing
-from sparring.training.intervals import difference, mean_interval, t_quantile
 
 Told = Callable[..., Result]
 ESCAPES = re.compile("\x1b\\[[0-9;]*m")

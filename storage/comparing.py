@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparring.envs.types import canonical
-from sparring.storage.records import EvaluationRow
 
 from .intervals import Interval, difference, mean_interval
+from .records import EvaluationRow
 
 APART = frozenset({"seed", "source", "store"})  # what two runs of one scenario may differ in
 ABSENT = "absent"
