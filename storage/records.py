@@ -76,6 +76,16 @@ class EvaluationRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """A health figure that is past its limit in a step: its ``name``, ``value``, the ``bound`` and what it means."""
+
+    name: str
+    value: float
+    bound: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointRow:
     """A whole checkpoint on disk: ``path``, SHA-256 of its manifest or weights, size in ``bytes``."""
 
@@ -92,6 +102,7 @@ class StepRecord:
     one JSON value per name) are as of the end of the step. ``policy_version`` and ``weights_sha`` name the weights
     after the update. ``checkpoint`` is ``None`` on steps that wrote none. ``seconds`` is wall time. ``borrowed`` are
     the database ids (``queries.stored_episodes``) of episodes of earlier steps, of any run, that this step used.
+    ``alarms`` are the health alarms that are on.
     """
 
     step: int
@@ -108,6 +119,7 @@ class StepRecord:
     evaluations: tuple[EvaluationRow, ...] = ()
     seconds: float = 0.0
     borrowed: tuple[int, ...] = ()
+    alarms: tuple[AlarmRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

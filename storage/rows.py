@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, func, insert, select
 
 from .tables import (
     Advantages,
+    Alarms,
     Base,
     Borrowed,
     Checkpoints,
@@ -35,7 +36,7 @@ from .tables import (
 # Parents before children; foreign keys that point back are checked at commit.
 _ORDER: tuple[type[Base], ...] = (
     Steps, PolicyVersions, Checkpoints, CurriculumEvents, States, Segments, Episodes, Tasks, Turns, Refusals,
-    Rubrics, Criteria, Scores, CriterionScores, Borrowed, Groups, Advantages, Evaluations,
+    Rubrics, Criteria, Scores, CriterionScores, Borrowed, Groups, Advantages, Evaluations, Alarms,
 )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ class NewRows:
     def __init__(self, connection: Connection) -> None:
         """Nothing is written before ``insert``."""
         self._connection = connection
-        self._rows: dict[type[Base], list[dict[str, Any]]] = defaultdict(list)
+        self.rows: dict[type[Base], list[dict[str, Any]]] = defaultdict(list)
         self._ids: dict[type[Base], Iterator[int]] = {}
 
     def add(self, model: type[Base], columns: dict[str, Any]) -> int:
@@ -71,11 +72,11 @@ class NewRows:
             top = self._connection.execute(select(func.max(table(model).c.id))).scalar()
             self._ids[model] = itertools.count((top or 0) + 1)
         columns["id"] = new = next(self._ids[model])
-        self._rows[model].append(columns)
+        self.rows[model].append(columns)
         return new
 
     def insert(self) -> None:
         """Write every row."""
         for model in _ORDER:
-            if self._rows[model]:
-                self._connection.execute(insert(table(model)), self._rows[model])
+            if self.rows[model]:
+                self._connection.execute(insert(table(model)), self.rows[model])

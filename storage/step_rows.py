@@ -15,8 +15,10 @@ from .episode_rows import EpisodeRows, Known
 from .fields import columns_of
 from .records import StepRecord
 from .rows import NewRows, now, parts
+from .step_hashes import of_new_rows
 from .tables import (
     Advantages,
+    Alarms,
     Borrowed,
     Checkpoints,
     CurriculumEvents,
@@ -53,14 +55,23 @@ class StepWriter:
             for episode in record.episodes
             for turn, turn_id in EpisodeRows(self.rows, known, episode, rewards.get(episode.index)).turn_ids.items()
         }
-        self._borrowed()
+        lent = self._borrowed()
         self._learning()
+        self._seal(lent)
         self.rows.insert()
+
+    def _seal(self, lent: list[str]) -> None:
+        """Give the step its hash; ``lent`` are those of the episodes it borrowed."""
+        record = self.record
+        places = {turn_id: place for place, turn_id in self.turn_ids.items()}
+        earlier = select(func.max(Steps.number)).where(Steps.run_id == self.run_id, Steps.number < record.step)
+        before = self.connection.execute(earlier).scalar()
+        self.row["hash"] = of_new_rows(self.rows.rows, places, lent, record.weights_sha, before)
 
     def _step(self) -> None:
         record = self.record
-        row = columns_of(record, Steps, run_id=self.run_id, number=record.step, saved_at=now())
-        self.step_id = step_id = self.rows.add(Steps, row)
+        self.row = columns_of(record, Steps, run_id=self.run_id, number=record.step, saved_at=now())
+        self.step_id = step_id = self.rows.add(Steps, self.row)
         if record.checkpoint is not None:
             self.rows.add(Checkpoints, columns_of(record.checkpoint, Checkpoints, step_id=step_id))
         for number, pick in enumerate(record.picks):
@@ -134,12 +145,13 @@ class StepWriter:
             found.update({row.key: row.id for row in rows})
         return found
 
-    def _borrowed(self) -> None:
-        """Name the stored episodes this step used, and find the ids of their turns."""
+    def _borrowed(self) -> list[str]:
+        """Name the stored episodes this step used, find the ids of their turns; returns their hashes."""
         wanted = {int(stored): number for number, stored in enumerate(self.record.borrowed)}
-        present: set[int] = set()
+        present: dict[int, str] = {}
         for part in parts(list(wanted)):
-            present.update(self.connection.execute(select(Episodes.id).where(Episodes.id.in_(part))).scalars())
+            hashes = self.connection.execute(select(Episodes.id, Episodes.hash).where(Episodes.id.in_(part)))
+            present.update({row.id: row.hash for row in hashes})
             turns = select(Turns.episode_id, Turns.number, Turns.id).where(Turns.episode_id.in_(part))
             for episode_id, turn, turn_id in self.connection.execute(turns):
                 self.turn_ids[len(self.record.episodes) + wanted[episode_id], turn] = turn_id
@@ -150,9 +162,10 @@ class StepWriter:
                     "take ids from queries.stored_episodes of this database"
                 )
             self.rows.add(Borrowed, {"step_id": self.step_id, "number": number, "episode_id": stored})
+        return [present[stored] for stored in wanted]
 
     def _learning(self) -> None:
-        """Groups, advantages and evaluations."""
+        """Groups, advantages, evaluations and alarms."""
         step_id = self.step_id
         for group in self.record.groups:
             row = columns_of(group, Groups, step_id=step_id, number=group.index, kept=bool(group.kept))
@@ -169,6 +182,8 @@ class StepWriter:
         for number, item in enumerate(self.record.evaluations):
             row = columns_of(item, Evaluations, step_id=step_id, number=number, at_step=item.step, n=int(item.n))
             self.rows.add(Evaluations, row)
+        for number, alarm in enumerate(self.record.alarms):
+            self.rows.add(Alarms, columns_of(alarm, Alarms, step_id=step_id, number=number))
 
 
 def _rewards(record: StepRecord) -> dict[int, float]:
