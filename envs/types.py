@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -174,7 +176,10 @@ class Segment:
     @property
     def key(self) -> str:
         """Content hash; siblings share one stored segment."""
-        return hashlib.sha256(b"".join(i.to_bytes(4, "little") for i in self.token_ids)).hexdigest()[:16]
+        ids = array("I", self.token_ids)  # four bytes each, little-endian
+        if sys.byteorder == "big":
+            ids.byteswap()
+        return hashlib.sha256(ids).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from sparring.envs.types import (
 
 from .records import AdvantageRow, CheckpointRow, EvaluationRow, GroupRow, StepRecord
 
-_ATTEMPTS = 7
 _CRITERIA = (Criterion("says 12", 2.0), Criterion("at most 9 words", 1.0), Criterion("at least 1 lines", 1.0))
 
 
@@ -67,11 +66,17 @@ class _Draft:
         return len(self.turns) - 1
 
 
-def sample_step(number: int, episodes: int = 12, seed: int = 0, checkpoint: bool = True) -> StepRecord:
-    """Step ``number`` with 17 turns, 44 scores and 42 criterion scores in each episode; the last is refused."""
+def sample_step(
+    number: int, episodes: int = 12, seed: int = 0, checkpoint: bool = True, attempts: int = 7
+) -> StepRecord:
+    """Step ``number``; each episode has 3 turns and 2 of every attempt: 17, with 44 scores and 42 criterion scores, of
+    7 attempts. The last episode is refused."""
     rng = random.Random(f"{seed}/{number}")
     picks = tuple(Pick(f"depth={depth}", {"depth": depth}, episodes) for depth in (1, 2, 3, 4))
-    made = [_refused(i, rng, number) if i == episodes - 1 > 0 else _episode(i, rng, number) for i in range(episodes)]
+    made = [
+        _refused(i, rng, number) if i == episodes - 1 > 0 else _episode(i, rng, number, attempts)
+        for i in range(episodes)
+    ]
     groups, advantages = _learning(made)
     return StepRecord(
         step=number,
@@ -106,7 +111,7 @@ def _refused(index: int, rng: random.Random, step: int) -> Episode:
     return Episode(index, index % 4, {"depth": 2}, tuple(draft.turns), (), scores, {}, refusals, Ending.REFUSED)
 
 
-def _episode(index: int, rng: random.Random, step: int) -> Episode:
+def _episode(index: int, rng: random.Random, step: int, attempts: int) -> Episode:
     draft, given = _Draft(rng, step), _task(rng, "generator", None)
     task = _task(rng, "teacher", given.key)
     brief = Segment("Write a program.", tuple(b"Write a program."))
@@ -120,7 +125,7 @@ def _episode(index: int, rng: random.Random, step: int) -> Episode:
     rubric = Rubric(_CRITERIA, writer, provenance="rubric_writer")
     draft.scores[proposal] = (Score.valued("learnability", rng.random(), "rule"),)
     draft.scores[writer] = (Score.missing("discrimination", "rule", "no valued attempt"),)
-    for _ in range(_ATTEMPTS):
+    for _ in range(attempts):
         _attempt(draft, task, admitted, writer, question)
     return Episode(
         index=index,
