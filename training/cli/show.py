@@ -13,6 +13,7 @@ from sparring.scenarios.errors import RunNotFound
 from . import reading as rows_of
 from .options import AsJson, Db, Place, place, reading, typed
 from .output import console, duration, number, one_line, print_json, sparkline, table, visible
+from .subjects import show_rubrics, show_task, show_tasks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,14 +51,23 @@ def show(
     best: Annotated[bool, typer.Option("--best", help="The episode with the highest mean reward.")] = False,
     worst: Annotated[bool, typer.Option("--worst", help="The episode with the lowest mean reward.")] = False,
     newest: Annotated[bool, typer.Option("--latest", help="The newest episode.")] = False,
+    tasks: Annotated[bool, typer.Option("--tasks", help="The tasks of a run.")] = False,
+    task: Annotated[str | None, typer.Option("--task", metavar="KEY", help="One task, by how its key begins.")] = None,
+    rubrics: Annotated[bool, typer.Option("--rubrics", help="The rubrics of a run, or of an episode.")] = False,
     as_json: AsJson = False,
     db: Db = None,
 ) -> None:
-    """Show a run, a step, or an episode as a conversation."""
-    if best + worst + newest > 1:
-        raise typer.BadParameter("--best, --worst and --latest exclude each other")
+    """Show a run, a step, an episode as a conversation, a task or a rubric."""
+    if best + worst + newest + tasks + (task is not None) + rubrics > 1:
+        raise typer.BadParameter("--best, --worst, --latest, --tasks, --task and --rubrics exclude each other")
     with closing(reading(db)) as store:
         at = place(store, what)
+        if tasks or task is not None:
+            show_tasks(store, at.run, as_json) if task is None else show_task(store, at.run, task, as_json)
+            return
+        if rubrics:
+            show_rubrics(store, at, as_json)
+            return
         if best or worst or newest:
             at = _chosen(store, at, "best" if best else "worst" if worst else "latest")
         if at.episode is not None:
