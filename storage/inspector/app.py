@@ -84,6 +84,7 @@ def environment() -> Environment:
         "told": charts.told,
         "drawn": charts.drawn,
         "link": link,
+        "known": PAGES.__contains__,
     }
     return made
 

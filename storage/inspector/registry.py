@@ -107,8 +107,8 @@ def crumbs(here: Page, words: Mapping[str, str]) -> list[Link]:
 
 
 def role_classes(roles: Sequence[str]) -> dict[str, str]:
-    """The style class of each role by its place, the same on every page of a run."""
-    return {role: f"role-{index % 8}" for index, role in enumerate(roles)}
+    """The style class of each role by its place, the same on every page of a run; the environment has its own."""
+    return {role: f"role-{index % 8}" for index, role in enumerate(roles)} | {"environment": "role-env"}
 
 
 def plain(value: Any) -> Any:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import category
 
 ABSENT = "\u2013"  # a dash as wide as a figure
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode categories without a shape of their own
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -42,7 +44,7 @@ def seconds(value: float | None) -> str:
     """A length of time.
 
     >>> seconds(0.34), seconds(75), seconds(7300)
-    ('0.34 s', '1 min 15 s', '2 h 2 min')
+    ('0.34 s', '1 min 15 s', '2 h 1 min')
     """
     if value is None:
         return ABSENT
@@ -104,6 +106,29 @@ def pretty(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
+def signed(value: float | None) -> str:
+    """A number that says its direction.
+
+    >>> signed(0.38), signed(-2.0), signed(0)
+    ('+0.38', '-2', '0')
+    """
+    return ABSENT if value is None else f"+{number(value)}" if value > 0 else number(value)
+
+
+def visible(text: str) -> str:
+    """Text with what no reader would see written out: control characters, marks that turn text, lone surrogates.
+
+    >>> visible("a" + chr(27) + "b")
+    'a\\\\x1bb'
+    """
+    return "".join(one if one in "\n\t" or category(one) not in HIDDEN else _escape(one) for one in text)
+
+
+def _escape(one: str) -> str:
+    code = ord(one)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "number": number,
     "count": count,
@@ -113,4 +138,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "size": size,
     "settings": settings,
     "pretty": pretty,
+    "signed": signed,
+    "visible": visible,
 }
