@@ -90,9 +90,11 @@ def test_absent_required_keys_are_all_named() -> None:
     assert [row.split(":")[2].strip() for row in str(caught.value).splitlines()] == ["environment", "roles", "graph"]
 
 
-def test_cutting_the_default_scenario_anywhere_loads_or_is_refused(default_text: str) -> None:
+@pytest.mark.parametrize("apart", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_cutting_the_default_scenario_anywhere_loads_or_is_refused(default_text: str, apart: int) -> None:
+    """At every byte; without the slow tests at every seventh and at each line's end."""
     data = default_text.encode()
-    for end in range(len(data)):
+    for end in sorted({*range(0, len(data), apart), *(at for at, byte in enumerate(data) if byte == ord("\n"))}):
         try:
             loads(data[:end], "cut.yaml")
         except ScenarioError as error:

@@ -196,13 +196,19 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def scenario(folder: Path, parts: Path, tmp_path: Path) -> Path:
-    (tmp_path / "say.md").write_text("Say {{ text }}")
-    (tmp_path / "judge.md").write_text("{{ text }} {{ last }}?")
-    file = tmp_path / "echo.yaml"
+def write_scenario(where: Path, folder: Path, parts: Path) -> Path:
+    """The scenario's file, beside its prompts."""
+    (where / "say.md").write_text("Say {{ text }}")
+    (where / "judge.md").write_text("{{ text }} {{ last }}?")
+    file = where / "echo.yaml"
     file.write_text(ECHO.format(folder=folder, parts=parts))
     return file
+
+
+@pytest.fixture
+def scenario(folder: Path, parts: Path, tmp_path: Path) -> Path:
+    """The scenario's file in a folder of the test's own."""
+    return write_scenario(tmp_path, folder, parts)
 
 
 class Ran:
@@ -231,6 +237,13 @@ def run(scenario: Path, tmp_path: Path) -> Callable[..., Ran]:
         return Ran(start(load(scenario, overrides), Store(tmp_path / name / "sparring.db")), **more)
 
     return whole
+
+
+@pytest.fixture(scope="session")
+def unbroken(folder: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The scenario's run as it is, once for all who compare with it; only read."""
+    where = tmp_path_factory.mktemp("unbroken")
+    return Ran(start(load(write_scenario(where, folder, parts)), Store(where / "sparring.db")))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Runs a scenario in child processes that kill themselves at named points, then resumes each; prints what came out.
 
-Called by ``test_loop.py`` in a process of its own: ``python driver.py SCENARIO FOLDER``.
+Called by ``test_loop.py`` in a process of its own: ``python driver.py SCENARIO FOLDER [POINT ...]``, all without names.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def outcome(folder: Path) -> Any:
     return json.loads((folder / "checkpoints" / "outcome.json").read_text())
 
 
-def main(scenario: str, root: Path) -> None:
+def main(scenario: str, root: Path, *names: str) -> None:
     torch.set_num_threads(1)
     checked = load(scenario)
     load_policy(checked.policy, checked.base)  # imports once what every child would import again
@@ -112,8 +112,8 @@ def main(scenario: str, root: Path) -> None:
     db = place("unbroken")
     child(lambda: begin(scenario, db))
     found["unbroken"] = outcome(db.parent)
-    for name, point in POINTS.items():
-        db = place(name)
+    for name in names or POINTS:
+        db, point = place(name), POINTS[name]
 
         def broken(db: Path = db, point: tuple[Any, str, int, bool] = point) -> None:
             rig(*point)
@@ -122,7 +122,7 @@ def main(scenario: str, root: Path) -> None:
         assert child(broken) == signal.SIGKILL, f"{name}: was not killed"
         assert child(partial(go_on, db)) == 0
         found[name] = outcome(db.parent)
-    for delay in (0.4, 0.9):
+    for delay in () if names else (0.4, 0.9):
         db = place(f"after {delay}")
 
         def timed(db: Path = db, delay: float = delay) -> None:
@@ -137,4 +137,4 @@ def main(scenario: str, root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

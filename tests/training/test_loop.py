@@ -20,8 +20,8 @@ Run = Callable[..., Any]
 StopAfter = Callable[[int], Callable[[], bool]]
 
 
-def test_one_seed_gives_one_run_and_another_gives_another(run: Run) -> None:
-    first, second, other = run("a"), run("b"), run("c", "seed=6")
+def test_one_seed_gives_one_run_and_another_gives_another(run: Run, unbroken: Any) -> None:
+    first, second, other = unbroken, run("b"), run("c", "seed=6")
     assert (first.status, first.hash, first.weights) == ("done", second.hash, second.weights)
     assert other.hash != first.hash and other.weights != first.weights
     assert [told.step for told in first.told] == [0, 1, 2, 3]
@@ -35,26 +35,30 @@ def test_slots_and_workers_change_no_word(run: Run) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_run_ends_like_an_unbroken_one(scenario: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "points", [("between checkpoint and rows",), pytest.param((), marks=pytest.mark.slow)], ids=["one", "all"]
+)
+def test_a_killed_run_ends_like_an_unbroken_one(scenario: Path, tmp_path: Path, points: tuple[str, ...]) -> None:
     driver = Path(__file__).with_name("driver.py")
     done = subprocess.run(
-        [sys.executable, str(driver), str(scenario), str(tmp_path)], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONSAFEPATH": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        [sys.executable, str(driver), str(scenario), str(tmp_path), *points], capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONSAFEPATH": "1", "TRANSFORMERS_VERBOSITY": "error"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 10
+    assert len(found) == (1 + len(points) if points else 10)
     assert {name: one for name, one in found.items() if one != found["unbroken"]} == {}
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(run: Run, ran: Any, tmp_path: Path, stop_after: StopAfter) -> None:
-    whole = run("whole")
+def test_a_stopped_run_goes_on_to_the_same_end(
+    run: Run, unbroken: Any, ran: Any, tmp_path: Path, stop_after: StopAfter
+) -> None:
     halted = run("halted", stop=stop_after(1))
     assert halted.status == "stopped" and len(halted.told) < 4
     store = Store(tmp_path / "halted" / "sparring.db")
     point = store.resume_point("r1")
     rest = ran(resume(from_resolved(point.scenario), store, point))
-    assert (rest.status, rest.hash, rest.weights) == ("done", whole.hash, whole.weights)
+    assert (rest.status, rest.hash, rest.weights) == ("done", unbroken.hash, unbroken.weights)
 
 
 FIFTH = {

@@ -26,7 +26,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the driver measured."""
+    """What the driver measured, all but what the quick test below measures."""
     return drive(tmp_path_factory.mktemp("ranks"), "equal", "losing")
 
 
@@ -39,15 +39,25 @@ def drive(folder: Path, *names: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd", "adapters"])
-def test_two_ranks_equal_one_process_after_three_steps(found: Any, kind: str) -> None:
+def equals(told: Any) -> bool:
+    """The gradient that is cut to 0.05 is none of rounding, and the two ends are one."""
+    return bool(told["moved"] > 0.1 and told["weights"] < 1e-6 and told["figures"] < 1e-5)
+
+
+def test_two_ranks_equal_one_process_after_three_steps(tmp_path: Path) -> None:
+    told = drive(tmp_path, "adam")["adam"]["adamw"]
+    assert equals(told), told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sgd", "adapters"])
+def test_so_do_ranks_of_other_kinds(found: Any, kind: str) -> None:
     if kind == "adapters" and find_spec("peft") is None:
         pytest.skip("adapters need the extra `lora`")
-    assert found["equal"][kind]["moved"] > 0.1  # the gradient that is cut to 0.05 is none of rounding
-    assert found["equal"][kind]["weights"] < 1e-6
-    assert found["equal"][kind]["figures"] < 1e-5
+    assert equals(found["equal"][kind]), found["equal"][kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["one-first", "two-first"])
 def test_a_checkpoint_goes_on_with_another_number_of_ranks(found: Any, first: str) -> None:
     told = found["equal"]["resuming"][first]
@@ -60,12 +70,14 @@ def test_so_does_one_with_16_bit_weights_and_their_masters(tmp_path: Path) -> No
         assert told["read as written"] and told["weights"] <= 2**-9  # the last bit of a weight below 1/2
 
 
+@pytest.mark.slow
 def test_what_one_rank_finds_not_finite_all_refuse(found: Any) -> None:
     told = found["equal"]["refusal"]
     assert told["refused"] == "step 1: the loss 'policy' is nan on rank 1; it was not applied"
     assert told["kept"] and told["weights"] < 1e-6  # and the step after is the one that a single process takes
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_lost_is_named(found: Any) -> None:
     assert "rank 1 failed (ZeroDivisionError: a bug in the loss)" in found["losing"]["fails"]
     for how in ("killed", "sleeps"):
@@ -145,6 +157,7 @@ def test_torchrun_plays_stops_and_goes_on_alone(tmp_path: Path) -> None:
     assert len({found for text in (halted, alone, studied) for found in WEIGHTS.findall(text)}) == 3
 
 
+@pytest.mark.slow
 def test_one_process_touches_nothing_of_fsdp() -> None:
     program = "import sys, sparring.training.session; sys.exit('torch.distributed.fsdp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, env=os.environ | ENVIRONMENT).returncode == 0

@@ -20,7 +20,7 @@ from .live import Progress, view
 from .options import Db, Overrides, place, reading, typed
 from .output import duration
 from .reading import curve, scenario_of, seconds_of
-from .stopping import Stop
+from .stopping import Stop, steady
 
 if TYPE_CHECKING:
     from sparring.scenarios.schema import Scenario
@@ -174,12 +174,24 @@ def _learn(session: Session, tier: str | None) -> None:
 
 def watched(course: Course, lines: list[str], work: Work) -> None:
     """Do the work of a run under a view and a stop; always leaves it with a true status, and with its exit code."""
-    for line in lines:
-        typer.echo(line)
+    with Stop() as stop, steady(stop.unheard):
+        for line in lines:
+            typer.echo(line)
+        status = _worked(course, work, stop)
+        for line in ending(course, status):
+            typer.echo(line)
+    course.close()
+    if status == "stopped" and stop.exit_code:
+        raise typer.Exit(stop.exit_code)
+
+
+def _worked(course: Course, work: Work, stop: Stop) -> str:
+    """Do the work under a view: ``done`` or ``stopped``, which the run's row then says too."""
     store, name = course.store, course.run
     title = f"{course.scenario.name} {name}"
     progress = Progress(course.scenario, title, f"database {store.path}", store.evaluations(name))
-    with view(progress) as watch, Stop(watch.say) as stop:
+    with view(progress) as watch:
+        stop.tell = watch.say
         try:
             status = work(watch, stop.asked)
         except KeyboardInterrupt:
@@ -190,11 +202,7 @@ def watched(course: Course, lines: list[str], work: Work) -> None:
             course.close()
             raise
         store.finish_run(name, status)
-    for line in ending(course, status):
-        typer.echo(line)
-    course.close()
-    if status == "stopped" and stop.exit_code:
-        raise typer.Exit(stop.exit_code)
+    return status
 
 
 def banner(course: Course, step: str, tier: str | None = None) -> list[str]:

@@ -1,13 +1,9 @@
-"""``run``, ``resume`` and ``eval`` on a model of random weights: rows, endings, and what Ctrl-C leaves behind."""
+"""``run``, ``resume`` and ``eval`` on a model of random weights: rows, endings, and going on."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,29 +58,6 @@ def test_eval_measures_and_plays_without_touching_the_run(told: Told, scenario: 
         assert run_hash(store, "r1") == before
 
 
-def interrupted(scenario: Path, number: int) -> tuple[int, str]:
-    """Exit code and output of a long run that gets a signal once its second line of progress is out."""
-    words = [sys.executable, "-c", "from sparring.training.cli import main; main()", "run", str(scenario)]
-    words += ["-s", "training.steps=5000"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if line.startswith("step 1/"):
-                os.kill(process.pid, number)
-        return process.wait(60), "".join(seen)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_at_a_whole_step(told: Told, scenario: Path, number: int, code: int) -> None:
-    left, shown = interrupted(scenario, number)
-    assert left == code and "sparring resume r1" in shown and "Traceback" not in shown
-    with Store("sparring.db", create=False) as store:
-        row = store.run("r1")
-        assert row.status == "stopped" and row.last_step is not None and row.last_step >= 1
-
-
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     told: Told, scenario: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,21 +71,6 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     assert done.exit_code == 0 and "goes on from step 1" in done.stdout and "r1 is done" in done.stdout
     with Store("whole.db", create=False) as whole, Store("sparring.db", create=False) as parts:
         assert run_hash(whole, "r1") == run_hash(parts, "r1")
-
-
-def test_the_second_signal_is_immediate() -> None:
-    said: list[str] = []
-    with pytest.raises(KeyboardInterrupt), Stop(said.append) as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.asked() and len(said) == 1
-        signal.raise_signal(signal.SIGTERM)
-
-
-def test_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with Stop(lambda line: None):
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_fresh_episodes_are_shared_evenly() -> None:
