@@ -1,9 +1,9 @@
 """The hash of a step: over what it stored beside the content of its episodes, which have hashes of their own.
 
-Column values count as they are stored, clocks included; ids do not: rows are named by step, episode, turn and number,
-so the hash stays when a run moves to another database.
-What is left out: where checkpoints lie (an import moves them; the folder's name counts), and the step that first read a
-segment or named a policy version. Trainer state is hashed apart, because that of old steps is dropped.
+Three parts, ``ROWS.RUN+STATE``: the step's rows, those of its run and scenario, and the trainer state after it, absent
+where there is none and gone from old steps. Column values count as they are stored, clocks included; ids do not: rows
+are named by step, episode, turn and number, so the hash stays when a run moves to another database. Left out: the
+folder a checkpoint lies in (an import moves it), a run's status, and which step first read a segment or met a version.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, TableClause, TypeDecorator, case, column, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    TableClause,
+    TypeDecorator,
+    case,
+    column,
+    func,
+    select,
+)
 from sqlalchemy import table as bare_table
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import Session
@@ -33,6 +44,8 @@ from .tables import (
     Evaluations,
     Groups,
     PolicyVersions,
+    Runs,
+    Scenarios,
     States,
     Steps,
     Tasks,
@@ -58,7 +71,7 @@ COLUMNS: dict[type[Base], tuple[str, ...]] = {
     States: ("name", "value"),
 }
 _OF_STEP = (Checkpoints, CurriculumEvents, Episodes, Groups, Evaluations, Alarms, States)  # they name their step
-_APART = "+"  # between the hash of the content and that of the trainer state
+_OF_RUN, _APART = ".", "+"  # what stands before the second and the third part
 _DIALECT = DefaultDialect()
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -69,21 +82,30 @@ def of_new_rows(
     lent: Sequence[str],
     weights: str,
     before: int | None,
+    run: str,
 ) -> str:
     """The hash of a step that is about to be inserted as ``rows``.
 
     ``turns`` names turns by position of their episode and number; ``lent`` are the hashes of the borrowed episodes,
-    ``before`` is the number of the run's step before this one.
+    ``before`` is the number of the run's step before this one, ``run`` what ``of_run`` gives.
     """
     numbers = {row["id"]: int(row["number"]) for row in rows.get(Episodes, ())}
     tables = {model: _bound(model, rows.get(model, ())) for model in COLUMNS}
     for inner in (Tasks, Turns):
         _place(tables[inner], ((numbers[row["episode_id"]],) for row in rows.get(inner, ())))
     _place(tables[Advantages], (turns[row["turn_id"]] for row in rows.get(Advantages, ())))
-    return _joined(tables, [weights and escape(weights), before, list(lent)])
+    return _joined(tables, [escape(weights), before, list(lent)], run)
 
 
-def of_stored_rows(session: Session, step_id: int) -> str:
+def of_run(session: Session | Connection, run_id: int) -> str:
+    """The hash of a run's and its scenario's rows; the run's status and end do not count."""
+    runs, scenarios = _bare(Runs), _bare(Scenarios)
+    columns = (runs.c.name, runs.c.seed, runs.c.info, runs.c.started_at, scenarios.c.digest, scenarios.c.resolved)
+    wanted = select(*columns).join(scenarios, scenarios.c.id == runs.c.scenario_id).where(runs.c.id == run_id)
+    return _digest([list(row) for row in session.execute(wanted)])
+
+
+def of_stored_rows(session: Session | Connection, step_id: int) -> str:
     """The hash of a step as its rows are now. Raises ``LookupError`` when there is no such step, and what the driver
     raises on rows it cannot read."""
     steps, versions = _bare(Steps), _bare(PolicyVersions)
@@ -91,22 +113,31 @@ def of_stored_rows(session: Session, step_id: int) -> str:
     if step is None:
         raise LookupError(f"no step with the id {step_id}")
     mine = (versions.c.run_id == step["run_id"]) & (versions.c.number == step["policy_version"])
-    weights = session.execute(select(versions.c.weights_sha).where(mine)).scalar_one_or_none()
+    weights = session.execute(select(versions.c.weights_sha).where(mine)).scalar()
     earlier = select(func.max(steps.c.number)).where(steps.c.run_id == step["run_id"], steps.c.number < step["number"])
     around = [weights, session.execute(earlier).scalar(), _lent(session, step_id)]
-    return _joined(_stored(session, step_id), around)
+    return _joined(_stored(session, step_id), around, of_run(session, step["run_id"]))
 
 
-def agrees(stored: str, found: str, states_may_be_gone: bool = True) -> bool:
-    """Whether a step whose rows now hash to ``found`` is the one that was saved with ``stored``.
+def differing(saved: str, found: str, states_may_be_gone: bool = True) -> list[str]:
+    """What of a step is not as it was ``saved``, going by the hash ``found`` of its rows now.
 
-    >>> agrees("a+b", "a+b"), agrees("a+b", "a"), agrees("a+b", "a", False), agrees("a", "a+b"), agrees("a+b", "a+c")
-    (True, True, False, False, False)
+    >>> differing("a.b+c", "a.b+c"), differing("a.b+c", "x.b"), differing("a.b+c", "a.y", states_may_be_gone=False)
+    ([], ['rows'], ['run', 'state'])
     """
-    return stored == found or (states_may_be_gone and _APART in stored and stored.partition(_APART)[0] == found)
+    one, other = (_parts(value) for value in (saved, found))
+    wrong = [name for name, a, b in zip(("rows", "run"), one, other, strict=False) if a != b]
+    gone = states_may_be_gone and not other[2]
+    return wrong + (["state"] if one[2] != other[2] and not gone else [])
 
 
-def _stored(session: Session, step_id: int) -> dict[type[Base], Table]:
+def _parts(value: str) -> tuple[str, str, str]:
+    content, _, state = value.partition(_APART)
+    rows, _, run = content.partition(_OF_RUN)
+    return rows, run, state
+
+
+def _stored(session: Session | Connection, step_id: int) -> dict[type[Base], Table]:
     """The rows of a step, with their places."""
     episodes, turns, steps = _bare(Episodes), _bare(Turns), _bare(Steps)
     wanted: dict[type[Base], Select[Any]] = {Steps: _asked(Steps).where(steps.c.id == step_id)}
@@ -133,7 +164,7 @@ def _asked(model: type[Base], *places: ColumnElement[Any]) -> Select[Any]:
     return select(*names, *(bare.c[name] for name in COLUMNS[model])).select_from(bare)
 
 
-def _lent(session: Session, step_id: int) -> list[str]:
+def _lent(session: Session | Connection, step_id: int) -> list[str]:
     """The hashes of the episodes a step borrowed, in order."""
     lent, episodes = _bare(Borrowed), _bare(Episodes)
     wanted = select(episodes.c.hash).join(lent, lent.c.episode_id == episodes.c.id)
@@ -177,12 +208,12 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-def _joined(tables: Mapping[type[Base], Table], around: list[Any]) -> str:
+def _joined(tables: Mapping[type[Base], Table], around: list[Any], run: str) -> str:
     for row in tables[Checkpoints]:
         row[0] = PurePosixPath(str(row[0])).name
     content = [[model.__tablename__, *sorted(tables[model], key=_order)] for model in COLUMNS if model is not States]
     states = sorted(tables[States], key=_order)
-    return _digest([around, *content]) + (_APART + _digest(states) if states else "")
+    return _digest([around, *content]) + _OF_RUN + run + (_APART + _digest(states) if states else "")
 
 
 def _order(row: list[Any]) -> list[str]:

@@ -15,7 +15,7 @@ from .episode_rows import EpisodeRows, Known
 from .fields import columns_of
 from .records import StepRecord
 from .rows import NewRows, now, parts
-from .step_hashes import of_new_rows
+from .step_hashes import of_new_rows, of_run
 from .tables import (
     Advantages,
     Alarms,
@@ -66,7 +66,8 @@ class StepWriter:
         places = {turn_id: place for place, turn_id in self.turn_ids.items()}
         earlier = select(func.max(Steps.number)).where(Steps.run_id == self.run_id, Steps.number < record.step)
         before = self.connection.execute(earlier).scalar()
-        self.row["hash"] = of_new_rows(self.rows.rows, places, lent, record.weights_sha, before)
+        run = of_run(self.connection, self.run_id)
+        self.row["hash"] = of_new_rows(self.rows.rows, places, lent, record.weights_sha, before, run)
 
     def _step(self) -> None:
         record = self.record

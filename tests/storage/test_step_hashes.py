@@ -12,7 +12,7 @@ from sparring.storage import queries
 from sparring.storage.exporting.archive import pack, unpack
 from sparring.storage.records import EvaluationRow
 from sparring.storage.samples import sample_step
-from sparring.storage.step_hashes import COLUMNS, agrees, of_stored_rows
+from sparring.storage.step_hashes import COLUMNS, differing, of_stored_rows
 from sparring.storage.store import Store
 from sparring.storage.tables import Base, Checkpoints, Episodes, States, Steps, Tasks, Turns
 
@@ -64,7 +64,7 @@ def test_every_column_counts(rich: Store, model: type[Base], name: str) -> None:
         )
         other.execute(f'UPDATE {of} SET "{name}" = ? WHERE id = ?', (new, row))
         other.commit()
-    assert not agrees(before, hashes(rich)[1][1])
+    assert differing(before, hashes(rich)[1][1])
 
 
 def test_a_column_is_hashed_or_has_a_reason_not_to_be() -> None:
@@ -84,7 +84,7 @@ def test_a_row_more_or_less_is_noticed(rich: Store) -> None:
             other.execute(f"DELETE FROM {of} WHERE id = (SELECT max(id) FROM {of})")
             other.commit()
         saved, now = hashes(rich)[1]
-        assert not agrees(saved, now), of
+        assert differing(saved, now), of
 
 
 def test_a_step_that_vanished_is_missed_by_the_next(rich: Store) -> None:
@@ -92,7 +92,17 @@ def test_a_step_that_vanished_is_missed_by_the_next(rich: Store) -> None:
     with closing(sqlite3.connect(rich.path)) as other, other:
         other.execute("DELETE FROM steps WHERE number = 0")
     ((saved, now),) = hashes(rich)
-    assert not agrees(saved, now)
+    assert differing(saved, now)
+
+
+@pytest.mark.parametrize("change", ["runs SET seed = 7", "runs SET info = '{}x'", "scenarios SET resolved = '{}'"])
+def test_the_run_and_its_scenario_count_and_its_status_does_not(rich: Store, change: str) -> None:
+    assert rich.path is not None
+    rich.finish_run("r1", "done")
+    assert [differing(saved, now) for saved, now in hashes(rich)] == [[], []]
+    with closing(sqlite3.connect(rich.path)) as other, other:
+        other.execute(f"UPDATE {change}")
+    assert [differing(saved, now) for saved, now in hashes(rich)] == [["run"], ["run"]]
 
 
 def test_dropped_trainer_state_of_old_steps_is_no_damage(store: Store) -> None:
@@ -100,8 +110,8 @@ def test_dropped_trainer_state_of_old_steps_is_no_damage(store: Store) -> None:
     for number in range(10):
         store.save_step("r1", sample_step(number, episodes=1))
     found = hashes(store)
-    assert "+" not in found[0][1] and all(agrees(saved, now) for saved, now in found)
-    assert not agrees(*found[0], states_may_be_gone=False)
+    assert "+" not in found[0][1] and not any(differing(saved, now) for saved, now in found)
+    assert differing(*found[0], states_may_be_gone=False) == ["state"]
 
 
 def test_an_archive_taken_in_elsewhere_keeps_the_hash(rich: Store, tmp_path: Path) -> None:
