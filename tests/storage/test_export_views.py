@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import struct
+import textwrap
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from sparring.scenarios.errors import StoreError
 from sparring.storage import database, queries, views
+from sparring.storage.codec import pack_logprobs, pack_tokens
 from sparring.storage.store import Store
 from sparring.storage.view_columns import COLUMNS
 from sparring.storage.views import VIEWS
@@ -96,14 +98,19 @@ def test_what_is_no_token_blob_is_an_error(filled: Store, value: str) -> None:
         queries.select_rows(filled, f"SELECT sparring_tokens({value})")
 
 
-def test_the_two_lines_of_the_page_read_a_blob(filled: Store) -> None:
-    turn = queries.episode(filled, "r1", "r1/0/0").turns[0]
-    (blob,) = queries.select_rows(filled, "SELECT logprobs FROM turns WHERE id = 1").rows[0]
+@pytest.mark.parametrize(
+    ("blob", "numbers"),
+    [
+        *((pack_tokens(ids), ids) for ids in ([3, 255], [3, 256], [3, 70_000], [3, 2**24])),
+        *((pack_logprobs(values), values) for values in ((-0.5, -1.25), (-0.1,))),
+    ],
+)
+def test_the_lines_of_the_page_read_a_blob(blob: bytes, numbers: object) -> None:
     lines = re.search(r"  ```python\n(.*?)  ```", PAGE, re.DOTALL)
     assert lines is not None
     found: dict[str, object] = {"blob": blob, "struct": struct}
-    exec("\n".join(line.strip() for line in lines[1].splitlines()), found)
-    assert found["numbers"] == turn.logprobs
+    exec(textwrap.dedent(lines[1]), found)
+    assert found["numbers"] == numbers
 
 
 def test_datasette_is_told_the_same_columns() -> None:
