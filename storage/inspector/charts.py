@@ -44,14 +44,14 @@ def figure(
     ``bands``: lower and upper values by the name of the curve they belong to. ``low`` and ``high`` hold the axis to
     what the values can be at all, such as 0 and 1.
     """
-    drawn = []
+    drawn: list[dict[str, Any]] = []
     thin_x: list[float] = list(x)
     for name, values in series.items():
         if not any(_finite(value) for value in values):
             continue
         bottom, top = (bands or {}).get(name, (None, None))
         thin_x, means, lows, highs = thinned(x, values, MOST_POINTS, bottom, top)
-        drawn.append({"name": name, "values": means, "low": lows, "high": highs})
+        drawn.append({"name": name, "values": means, "low": lows, "high": highs, "hue": len(drawn)})
     if not drawn:
         return None
     return {
@@ -114,14 +114,15 @@ def lines(one: Mapping[str, Any]) -> Markup:
     low, high = _span(every, one["from"], one["to"])
     chart = _xy((min(one["x"]), max(one["x"])), (low, high), whole=one["x_name"] == "step")
     classes = []
-    for index, (x, _, bottom, top) in enumerate(drawn):
+    hues = [serie["hue"] % 8 for serie in one["series"]]
+    for hue, (x, _, bottom, top) in zip(hues, drawn, strict=True):
         if bottom and top:
             chart.add("", _outline(x, bottom, top), fill=True, show_dots=False)
-            classes.append(f"band hue-{index % 8}")
-    for index, (x, values, *_) in enumerate(drawn):
+            classes.append(f"band hue-{hue}")
+    for hue, (x, values, *_) in zip(hues, drawn, strict=True):
         few = sum(value is not None for value in values) <= ALONE
         chart.add("", list(zip(x, values, strict=True)), show_dots=few, dots_size=2.6, allow_interruptions=True)
-        classes.append(f"line hue-{index % 8}")
+        classes.append(f"line hue-{hue}")
     return _svg(chart, classes, "chart")
 
 

@@ -26,7 +26,7 @@ def runs(store: Store, asked: Asked) -> Model:
         wanted = select(Runs).order_by(Runs.id.desc()).limit(PER_PAGE + 1)
         rows = session.scalars(wanted.where(Runs.id < below) if below else wanted).all()
         total = session.scalar(select(func.count()).select_from(Runs))
-        shown = [describe(session, row, store.path) for row in rows[:PER_PAGE]]
+        shown = [describe(session, row, store.is_held) for row in rows[:PER_PAGE]]
         facts = {row.id: _facts(session, int(row.id[1:])) for row in shown}
     listed = [_line(store, row, facts[row.id]) for row in shown]
     return {
