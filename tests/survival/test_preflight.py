@@ -125,3 +125,25 @@ def test_a_disk_without_inodes_is_refused_before_a_file_is_made(tmp_path: Path) 
 def test_a_disk_mounted_read_only_is_refused_by_name(tmp_path: Path) -> None:
     said = on_a_disk(tmp_path, "nr_inodes=100", "ro")
     assert said.startswith("StoreError") and f"{tmp_path} is mounted read-only" in said and "1 files" in said
+
+
+FEW = """
+import resource, sys
+if sys.argv[1] != "-1":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
+from sparring.envs.code.sandbox import borrow, give_back
+held = borrow("auto", 2, allow_unsafe=False)
+print(held.tier)
+give_back(held)
+"""
+
+
+def test_a_sandbox_needs_no_more_than_sixty_four_descriptors() -> None:
+    """Bites: set descriptors aside at numbers from 100 on, and no tier passes its self-test."""
+    many, few = (
+        subprocess.run([sys.executable, "-c", FEW, most], capture_output=True, text=True, check=False)
+        for most in ("-1", "64")
+    )
+    if many.returncode:
+        pytest.skip(f"no tier of the sandbox works here: {many.stderr[-200:]}")
+    assert (few.returncode, few.stdout) == (0, many.stdout), few.stderr

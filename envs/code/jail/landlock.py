@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from . import kernel
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same on every architecture
-_OUT_OF_THE_WAY = 200  # above the numbers a child rearranges
+_OUT_OF_THE_WAY = 40  # above the numbers a child rearranges, below a limit of 64 open files
 EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 
 
