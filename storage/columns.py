@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Double, LargeBinary, Text
+from sqlalchemy import BigInteger, Double, Integer, LargeBinary, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -24,11 +24,15 @@ from .codec import (
     unpack_tokens,
 )
 
+# SQLite's own is 64 bits wide already; PostgreSQL sorts by bytes, as SQLite does, whatever the database's language.
+Whole = BigInteger().with_variant(Integer, "sqlite")
+_Bytewise = Text().with_variant(Text(collation="C"), "postgresql")
+
 
 class Words(TypeDecorator[str]):
     """Any Python str as TEXT (codec.escape)."""
 
-    impl = Text
+    impl = _Bytewise
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
@@ -41,14 +45,17 @@ class Words(TypeDecorator[str]):
 
 
 class Real(TypeDecorator[float]):
-    """A number as DOUBLE, NumPy's included, which the driver would not take."""
+    """A number as DOUBLE, NumPy's included, which the driver would not take.
+
+    As SQLite keeps it: -0.0 is 0, and what is no number is NULL.
+    """
 
     impl = Double
     cache_ok = True
 
     def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
         """To the column."""
-        return None if value is None else float(value)
+        return None if value is None or value != value else float(value) + 0.0
 
 
 class Json(TypeDecorator[Any]):

@@ -22,7 +22,7 @@ def _boot_id() -> str:
         return ""
 
 
-def _born(pid: int) -> str | None:
+def born(pid: int) -> str | None:
     """When a process of this machine started, in clock ticks since boot; ``None`` when there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -31,13 +31,19 @@ def _born(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _owner() -> dict[str, str | int | None]:
-    """This process, so that another can tell whether it still lives. Process ids mean nothing across namespaces."""
+def here() -> tuple[str, str]:
+    """This boot of this machine, and the namespace of its process ids: they mean nothing in another."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         space = ""
-    return {"pid": os.getpid(), "born": _born(os.getpid()), "boot": _boot_id(), "space": space}
+    return _boot_id(), space
+
+
+def _owner() -> dict[str, str | int | None]:
+    """This process, so that another can tell whether it still lives."""
+    boot, space = here()
+    return {"pid": os.getpid(), "born": born(os.getpid()), "boot": boot, "space": space}
 
 
 def _read(descriptor: int) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def _is_here(owner: dict[str, Any]) -> bool:
 
 
 def _lives(owner: dict[str, Any]) -> bool:
-    return _born(int(owner["pid"])) == owner.get("born")
+    return born(int(owner["pid"])) == owner.get("born")
 
 
 def lock_path(database: Path, run: str) -> Path:
@@ -146,6 +152,9 @@ class RunLock:
             fcntl.flock(guard, fcntl.LOCK_EX)  # two who both saw a dead owner must not remove each other's new lock
             if self._is_current(descriptor):
                 os.unlink(self.path)
+
+    def confirm(self, connection: object) -> None:
+        """Nothing to ask: an flock is held until its holder ends."""
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import aliased
 
 from sparring.scenarios.errors import StoreError
 
-from .database import PATIENCE_S, Database
-from .locks import RunLock, lock_path
 from .queries import runs
 from .records import RunRow
 from .rows import table
@@ -68,30 +64,18 @@ def _lenders(store: Store) -> dict[str, set[str]]:
 def let_go(store: Store, gone: list[str]) -> int:
     """Delete these runs and everything they made in one transaction, then give the room back to the disk.
 
-    Returns how many bytes the database file shrank: none while a run is being written, which would have to wait.
-    Raises ``RunBusy`` where one of them is being written and ``StoreError`` where another run learnt from it, with
-    nothing deleted.
+    Returns how many bytes the database shrank: none while a run is being written, which would have to wait, and none
+    on a server. Raises ``RunBusy`` where one of them is being written and ``StoreError`` where another run learnt from
+    it, with nothing deleted.
     """
-    if store.path is None:
+    if store.is_memory:
         raise StoreError("a database in memory is not pruned; give --db")
-    before, found = store.path.stat().st_size, table(Runs)
-    with ExitStack() as held, closing(Database(store.path, create=False)) as database:
+    before, found = store.size(), table(Runs)
+    with ExitStack() as held:
         for run in gone:
-            held.callback(RunLock(lock_path(store.path, run), run).release)
-        with database.write() as connection:
+            held.enter_context(store.holding(run))
+        with store.write() as connection:
             connection.execute(delete(found).where(found.c.id.in_([run_number(run) for run in gone])))
         if not any(row.status == "running" for row in runs(store)):
-            _shrink(store.path)
-    return before - store.path.stat().st_size
-
-
-def _shrink(path: Path) -> None:
-    try:
-        with closing(sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)) as connection:
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{path}: the runs are gone, but the file could not be made smaller: {error}; free some space, or "
-            "close the programs that read it, then run VACUUM on it"
-        ) from error
+            store.shrink()
+    return max(0, before - store.size())

@@ -98,7 +98,7 @@ class Rows:
 def runs(store: Store) -> list[RunRow]:
     """Every run, oldest first."""
     with store.read() as session:
-        return [describe(session, row, store.path) for row in session.scalars(select(Runs).order_by(Runs.id)).all()]
+        return [describe(session, row, store.is_held) for row in session.scalars(select(Runs).order_by(Runs.id)).all()]
 
 
 def run(store: Store, run: str) -> RunRow:
@@ -272,7 +272,7 @@ def _step_content(session: Session, step_id: int) -> Iterator[list[Any]]:
         .join(Episodes)
         .outerjoin(b, mine)
         .where(a.step_id == step_id)
-        .order_by(b.number, Episodes.number, Turns.number, a.trainer),
+        .order_by(b.number.nulls_first(), Episodes.number, Turns.number, a.trainer),
         select(v.at_step, v.name, v.value, v.n, v.parameters, v.temperature)
         .where(v.step_id == step_id)
         .order_by(v.number),
@@ -282,13 +282,5 @@ def _step_content(session: Session, step_id: int) -> Iterator[list[Any]]:
 
 def select_rows(store: Store, sql: str, limit: int = 1000) -> Rows:
     """The first ``limit`` rows of any statement that reads. Raises ``StoreError`` on one that would write."""
-    with store.read() as session:
-        connection = session.connection()
-        connection.exec_driver_sql("PRAGMA query_only=1")
-        try:
-            answer = connection.exec_driver_sql(sql)
-            if not answer.returns_rows:
-                raise StoreError("only statements that return rows can be asked; begin with SELECT")
-            return Rows(tuple(answer.keys()), tuple(tuple(row) for row in answer.fetchmany(limit)))
-        finally:
-            connection.exec_driver_sql("PRAGMA query_only=0")
+    answer = store.ask(sql, limit)
+    return Rows(answer.columns, answer.rows)

@@ -39,6 +39,8 @@ _ORDER: tuple[type[Base], ...] = (
     Rubrics, Criteria, Scores, CriterionScores, Borrowed, Groups, Advantages, Evaluations, Alarms,
 )  # fmt: skip
 
+_ROOM = 1_000  # ids reserved at a time on a server; what is left over is lost, as with any sequence
+
 
 def now() -> str:
     """UTC time stamp, ISO 8601 with seconds."""
@@ -57,6 +59,24 @@ def parts(items: list[Any], size: int = 500) -> Iterable[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def first_free(connection: Connection, of: Table, count: int) -> int:
+    """The first of ``count`` ids in a row that are free in a table; a write transaction then has them for itself."""
+    if connection.dialect.name == "postgresql":
+        from .postgres import reserve
+
+        return reserve(connection, count)
+    return (connection.execute(select(func.max(of.c.id))).scalar() or 0) + 1
+
+
+def new_ids(connection: Connection, of: Table) -> Iterator[int]:
+    """Ids for new rows of a table, rising, that no other transaction takes; within a write transaction."""
+    if connection.dialect.name != "postgresql":
+        yield from itertools.count(first_free(connection, of, 1))
+    while True:  # other transactions reserve too
+        first = first_free(connection, of, _ROOM)
+        yield from range(first, first + _ROOM)
+
+
 class NewRows:
     """The rows one transaction will insert."""
 
@@ -69,8 +89,7 @@ class NewRows:
     def add(self, model: type[Base], columns: dict[str, Any]) -> int:
         """A row of these columns, which get a new id; it is returned."""
         if model not in self._ids:
-            top = self._connection.execute(select(func.max(table(model).c.id))).scalar()
-            self._ids[model] = itertools.count((top or 0) + 1)
+            self._ids[model] = new_ids(self._connection, table(model))
         columns["id"] = new = next(self._ids[model])
         self.rows[model].append(columns)
         return new

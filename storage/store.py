@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from sparring.scenarios.errors import RunNotFound, StoreError
 
 from .checks import check
 from .database import Database
-from .locks import RunLock, is_held, lock_path
+from .dialects import Answer, Lock, unsecret
 from .records import CheckpointRow, EvaluationRow, ResumePoint, RunRow, StepRecord
 from .resume import KEPT_STATES, roll_back
 from .rows import now, table
@@ -37,9 +37,12 @@ class Store:
     """Every run of one database. Methods raise ``StoreError`` and its kinds, with the last whole step safe."""
 
     def __init__(self, url: str | Path = "sqlite:///sparring.db", *, create: bool = True) -> None:
-        """Open ``sqlite:///FILE`` or a plain path, making or upgrading it; ``create=False`` refuses an absent file."""
-        self._database = Database(_path(url), create)
-        self._locks: dict[int, RunLock] = {}
+        """Open ``sqlite:///FILE``, a plain path or ``postgresql+psycopg://...``, making or upgrading what it names.
+
+        ``create=False`` refuses what is not there.
+        """
+        self._database = Database(url, create)
+        self._locks: dict[int, Lock] = {}
 
     @classmethod
     def memory(cls) -> Self:
@@ -48,26 +51,66 @@ class Store:
 
     @property
     def path(self) -> Path | None:
-        """The database file; ``None`` in memory."""
+        """The database file; ``None`` in memory and on a server."""
         return self._database.path
+
+    @property
+    def name(self) -> str:
+        """What people call the database: its file, or its URL without the password."""
+        return self._database.dialect.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints of its runs lie, a folder for each run."""
+        return self._database.dialect.folder
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether it is gone when it is closed."""
+        return not self._database.lasts
 
     def read(self) -> AbstractContextManager[Session]:
         """A consistent, read-only view of the database as an SQLAlchemy session."""
         return self._database.read()
 
+    def write(self, queued: bool = False) -> AbstractContextManager[Connection]:
+        """A write transaction, for what this class has no method for; no two ``queued`` ones overlap."""
+        return self._database.write(queued)
+
+    def ask(self, sql: str, limit: int) -> Answer:
+        """The first ``limit`` rows of any statement that reads. Raises ``StoreError`` on one that would write."""
+        return self._database.ask(sql, limit)
+
+    def size(self) -> int:
+        """Bytes the database takes on its disk."""
+        return self._database.dialect.size()
+
+    def shrink(self) -> None:
+        """Give the room of deleted rows back to the disk, where that is ours to do. Raises ``StoreError``."""
+        self._database.dialect.shrink()
+
     def start_run(
         self, name: str, scenario: Mapping[str, Any], digest: str, seed: int, info: Mapping[str, Any] | None = None
     ) -> RunRow:
-        """A new run of a resolved scenario, locked for this store. ``info``: versions, machine, command line."""
-        with self._database.write() as connection:
+        """A new run of a resolved scenario, locked for this store. ``info``: versions, machine, command line.
+
+        Passwords in URLs are stored as ``***``.
+        """
+        with self._database.write(queued=True) as connection:
             scenarios, runs = table(Scenarios), table(Runs)
             scenario_id = connection.execute(select(scenarios.c.id).where(scenarios.c.digest == digest)).scalar()
             if scenario_id is None:
                 scenario_id = _next_id(connection, Scenarios)
-                connection.execute(insert(scenarios).values(id=scenario_id, digest=digest, resolved=dict(scenario)))
+                connection.execute(insert(scenarios).values(id=scenario_id, digest=digest, resolved=unsecret(scenario)))
             number = _next_id(connection, Runs)
             self._lock(number)
-            columns = {"name": name, "seed": seed, "status": "running", "info": dict(info or {}), "started_at": now()}
+            columns = {
+                "name": name,
+                "seed": seed,
+                "status": "running",
+                "info": unsecret(info or {}),
+                "started_at": now(),
+            }
             connection.execute(insert(runs).values(id=number, scenario_id=scenario_id, **columns))
         return self.run(f"r{number}")
 
@@ -75,7 +118,21 @@ class Store:
         """The run with this id. Raises ``RunNotFound``."""
         number = run_number(run)
         with self.read() as session:
-            return describe(session, _found(session.get(Runs, number), run), self.path)
+            return describe(session, _found(session.get(Runs, number), run), self.is_held)
+
+    def is_held(self, run: str) -> bool:
+        """Whether a living process holds the right to write this run."""
+        return self._database.dialect.is_held(run)
+
+    @contextmanager
+    def holding(self, run: str) -> Iterator[None]:
+        """The right to write a run for the length of a block. Raises ``RunBusy``, also where this store has it."""
+        lock = self._database.dialect.lock(run)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
     def save_step(self, run: str, record: StepRecord) -> None:
         """Everything a step did, in one transaction: after an error or a kill, all of it is there or none."""
@@ -83,7 +140,7 @@ class Store:
         number = run_number(run)
         self._lock(number)
         with self._database.write() as connection:
-            last = _last_step(connection, run, number)
+            last = self._last_step(connection, run, number)
             if last is not None and record.step <= last:
                 raise StoreError(f"run {run} holds step {last} already and cannot take step {record.step}; resume it")
             StepWriter(connection, number, record).write()
@@ -101,7 +158,7 @@ class Store:
                 update(runs).where(runs.c.id == number).values(status=status, finished_at=ended)
             )
             if changed.rowcount == 0:
-                raise RunNotFound(f"no run {run} in {self.path or 'memory'}: 'sparring runs' lists them")
+                raise RunNotFound(f"no run {run} in {self.name}: 'sparring runs' lists them")
         if status != "running":
             self._unlock(number)
 
@@ -115,6 +172,7 @@ class Store:
         self.run(run)
         self._lock(number)
         with self._database.write() as connection:
+            self._last_step(connection, run, number)
             return roll_back(connection, number, usable or (lambda _: True))
 
     def task_keys(self, run: str) -> set[str]:
@@ -132,13 +190,27 @@ class Store:
             ]
 
     def _lock(self, number: int) -> None:
-        if self.path is not None and number not in self._locks:
-            self._locks[number] = RunLock(lock_path(self.path, f"r{number}"), f"r{number}")
+        lock = None if number in self._locks else self._database.dialect.lock(f"r{number}")
+        if lock is not None:
+            self._locks[number] = lock
 
     def _unlock(self, number: int) -> None:
         lock = self._locks.pop(number, None)
         if lock is not None:
             lock.release()
+
+    def _last_step(self, connection: Connection, run: str, number: int) -> int | None:
+        """The newest step of a run that this store still has the right to write.
+
+        Raises ``RunNotFound``, and ``StoreError`` where that right was lost. The run's row stays locked until
+        the transaction ends: who takes the right over meanwhile waits for that.
+        """
+        row = select(Runs.id).where(Runs.id == number).with_for_update(key_share=True)
+        if connection.execute(row).first() is None:
+            raise RunNotFound(f"no run {run} in this database: 'sparring runs' lists them")
+        if number in self._locks:
+            self._locks[number].confirm(connection)
+        return connection.execute(select(func.max(Steps.number)).where(Steps.run_id == number)).scalar()
 
     def close(self) -> None:
         """Give locks and connections back. A run left running keeps its status."""
@@ -155,19 +227,6 @@ class Store:
         self.close()
 
 
-def _path(url: str | Path) -> Path | None:
-    """The file a store URL names; ``None`` for memory."""
-    text = str(url)
-    if text in ("sqlite://", "sqlite:///:memory:"):
-        return None
-    scheme, mark, rest = text.partition("://")
-    if mark and scheme not in ("sqlite", "sqlite+pysqlite"):
-        raise StoreError(f"store url {text!r}: only sqlite is supported; write sqlite:///sparring.db")
-    if mark and not rest.startswith("/"):
-        raise StoreError(f"store url {text!r}: three slashes before a file, as in sqlite:///sparring.db")
-    return Path(rest[1:] if mark else text)
-
-
 def _next_id(connection: Connection, model: type[Runs] | type[Scenarios]) -> int:
     return (connection.execute(select(func.max(table(model).c.id))).scalar() or 0) + 1
 
@@ -178,13 +237,6 @@ def _found(row: Runs | None, run: str) -> Runs:
     return row
 
 
-def _last_step(connection: Connection, run: str, number: int) -> int | None:
-    """The newest step of a run; raises ``RunNotFound``."""
-    if connection.execute(select(Runs.id).where(Runs.id == number)).first() is None:
-        raise RunNotFound(f"no run {run} in this database: 'sparring runs' lists them")
-    return connection.execute(select(func.max(Steps.number)).where(Steps.run_id == number)).scalar()
-
-
 def _prune(connection: Connection, number: int) -> None:
     """Drop trainer state that no resume can ask for: older than the newest checkpoints."""
     steps = select(Steps.number).join(Checkpoints).where(Steps.run_id == number).order_by(Steps.number.desc())
@@ -193,9 +245,9 @@ def _prune(connection: Connection, number: int) -> None:
     connection.execute(delete(table(States)).where(States.step_id.in_(old)))
 
 
-def describe(session: Session, row: Runs, path: Path | None) -> RunRow:
-    """A run's row as its record; ``path`` is the database file, whose locks tell whether a running run is killed."""
-    killed = row.status == "running" and path is not None and not is_held(path, f"r{row.id}")
+def describe(session: Session, row: Runs, is_held: Callable[[str], bool]) -> RunRow:
+    """A run's row as its record; ``is_held`` tells whether a run that is stored as running still lives."""
+    killed = row.status == "running" and not is_held(f"r{row.id}")
     digest = session.scalars(select(Scenarios.digest).where(Scenarios.id == row.scenario_id)).one()
     last = session.scalar(select(func.max(Steps.number)).where(Steps.run_id == row.id))
     return RunRow(

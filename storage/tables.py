@@ -13,13 +13,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sparring.envs.types import Span
 
-from .columns import Figures, Json, Logprobs, Real, Spans, TokenAdvantages, Tokens, Words
+from .columns import Figures, Json, Logprobs, Real, Spans, TokenAdvantages, Tokens, Whole, Words
 
 
 class Base(DeclarativeBase):
-    """Registry of the models; a ``str`` column takes any text, a ``float`` column any number."""
+    """Registry of the models; a ``str`` column takes any text, a ``float`` any number, an ``int`` 64 bits."""
 
-    type_annotation_map = {str: Words, float: Real}  # noqa: RUF012 - SQLAlchemy's documented form
+    type_annotation_map = {str: Words, float: Real, int: Whole}  # noqa: RUF012 - SQLAlchemy's documented form
 
 
 Key = Annotated[int, mapped_column(primary_key=True, autoincrement=False)]

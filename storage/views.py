@@ -6,6 +6,8 @@ Columns are told one by one in ``view_columns.py``, inside the database by ``v_c
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import Connection
 
 from .view_columns import COLUMNS
@@ -61,8 +63,9 @@ VIEWS["v_turns"] = f"""
 SELECT {_EPISODE} AS episode, 'r' || s.run_id AS run, s.number AS step, t.number AS turn, t.parent, t.follows,
   t.node, t.author, t.sample, t.said, t.parsed_kind, t.parsed_problem, t.finish,
   x.text AS context, x.n_tokens AS context_tokens, t.n_tokens AS tokens,
-  (SELECT group_concat(y.name || '=' || coalesce(round(y.value, 4), y.validity), ' ')
-     FROM scores y WHERE y.turn_id = t.id) AS scores,
+  (SELECT group_concat(u.score, ' ') FROM (SELECT y.name || '=' ||
+     coalesce(CAST(round(y.value, 4) AS TEXT), y.validity) AS score
+     FROM scores y WHERE y.turn_id = t.id ORDER BY y.number) u) AS scores,
   f.reason AS refused, a.reward, a.value AS advantage,
   (SELECT sum(z.pull) FROM advantages z WHERE z.turn_id = t.id AND z.step_id = e.step_id) AS pull,
   coalesce(k.key, t.task_key) AS task_key, p.number AS policy_version, t.engine, t.addressee, t.spans
@@ -79,7 +82,8 @@ LEFT JOIN refusals f ON f.turn_id = t.id
 
 VIEWS["v_rewards"] = """
 SELECT 'r' || s.run_id AS run, s.number AS step, t.author AS role, x.name AS score, count(*) AS n,
-  sum(x.validity = 'valued') AS valued, sum(x.validity = 'invalid') AS invalid, sum(x.validity = 'missing') AS missing,
+  count(*) FILTER (WHERE x.validity = 'valued') AS valued, count(*) FILTER (WHERE x.validity = 'invalid') AS invalid,
+  count(*) FILTER (WHERE x.validity = 'missing') AS missing,
   avg(x.value) AS mean, min(x.value) AS low, max(x.value) AS high, u.borrowed
 FROM steps s
 JOIN (SELECT step_id, id AS episode_id, 0 AS borrowed FROM episodes
@@ -130,37 +134,6 @@ JOIN episodes e ON e.id = t.episode_id
 JOIN steps s ON s.id = e.step_id
 """
 
-VIEWS["v_lineage"] = f"""
-SELECT 'r' || m.run_id AS run, m.number AS step, a.trainer, {_EPISODE} AS episode, t.number AS turn, a.role, t.node,
-  t.sample, a.note AS entered,
-  round(a.value, 4) AS advantage, round(a.pull, 6) AS pull, round(a.reward, 4) AS reward, a.weight, a.n_tokens,
-  g.number AS group_number, g.scope AS group_scope, g.size AS group_size, round(g.mean, 4) AS group_mean,
-  round(g.std, 4) AS group_std, g.pool_size, round(g.pool_mean, 4) AS pool_mean, round(g.pool_std, 4) AS pool_std,
-  x.name AS score, round(x.value, 4) AS value, x.validity, x.by AS judged_by, x.note,
-  c.text AS criterion, c.points AS criterion_points, y.share AS criterion_share, y.validity AS criterion_validity,
-  y.by AS criterion_by, y.rubric_turn, w.author AS rubric_by,
-  replace(substr(t.said, 1, 60), char(10), ' ') AS said, k.key AS task_key, k.summary AS task, k.origin AS task_origin,
-  k.origin_turn, k.parent_key AS parent_task, q.summary AS parent_summary,
-  d.arm, d.parameters, p.number AS sampled_by_version, m.policy_version AS made_version
-FROM advantages a
-JOIN steps m ON m.id = a.step_id
-JOIN turns t ON t.id = a.turn_id
-JOIN episodes e ON e.id = t.episode_id
-JOIN steps s ON s.id = e.step_id
-JOIN groups g ON g.step_id = a.step_id AND g.number = a."group"
-JOIN curriculum_events d ON d.step_id = e.step_id AND d.number = e.pick
-JOIN policy_versions p ON p.id = t.policy_version_id
-LEFT JOIN scores x ON x.turn_id = t.id
-LEFT JOIN criterion_scores y ON y.score_id = x.id
-LEFT JOIN criteria c ON c.id = y.criterion_id
-LEFT JOIN rubrics r ON r.id = c.rubric_id
-LEFT JOIN turns w ON w.episode_id = r.episode_id AND w.number = r.author
-LEFT JOIN tasks k ON k.episode_id = e.id AND k.number = coalesce(
-  (SELECT min(z.number) FROM tasks z WHERE z.episode_id = e.id AND z.origin_turn = t.number), t.task)
-LEFT JOIN tasks q ON q.id = k.parent_id
-"""
-
-
 def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
@@ -177,8 +150,23 @@ SELECT "view", number, "column", "type", meaning FROM told
 """
 
 
+# What PostgreSQL calls otherwise. Its own functions are in functions.py.
+_SERVER_WORDS = (
+    ("CAST(round(y.value, 4) AS TEXT)", "sparring_figure(sparring_round(y.value, 4))"),
+    (" round(", " sparring_round("),
+    ("group_concat(", "string_agg("),
+)
+_SERVER_VIEWS = """
+SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c
+WHERE c.relkind = 'v' AND c.relnamespace = current_schema()::regnamespace
+"""
+
+
 def outdated(connection: Connection) -> list[str]:
-    """The views of an SQLite database that are absent or differ from ``VIEWS``."""
+    """The views of a database that are absent or differ from ``VIEWS``. A server keeps no text: it has a hash of it."""
+    if _is_server(connection):
+        told = {row[0]: row[1] for row in connection.exec_driver_sql(_SERVER_VIEWS)}
+        return [name for name in VIEWS if told.get(name) != _mark(name)]
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'view'")
     found = {row[0]: row[1] for row in rows}
     return [name for name in VIEWS if found.get(name) != _statement(name)]
@@ -187,9 +175,33 @@ def outdated(connection: Connection) -> list[str]:
 def renew(connection: Connection) -> None:
     """Make those views anew, in the caller's write transaction."""
     for name in outdated(connection):
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
-        connection.exec_driver_sql(_statement(name))
+        for statement in (f"DROP VIEW IF EXISTS {name}", *_making(connection, name)):
+            connection.exec_driver_sql(statement)
+
+
+def _is_server(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _making(connection: Connection, name: str) -> list[str]:
+    if not _is_server(connection):
+        return [_statement(name)]
+    told = [f"COMMENT ON VIEW {name} IS {_literal(_mark(name))}"]
+    for column, (_, meaning) in COLUMNS[name].items():
+        told.append(f'COMMENT ON COLUMN {name}."{column}" IS {_literal(meaning)}')
+    return [statement.replace("%", "%%") for statement in (_server_statement(name), *told)]
 
 
 def _statement(name: str) -> str:
     return f"CREATE VIEW {name} AS {VIEWS[name].rstrip()}"
+
+
+def _server_statement(name: str) -> str:
+    statement = _statement(name)
+    for ours, theirs in _SERVER_WORDS:
+        statement = statement.replace(ours, theirs)
+    return statement
+
+
+def _mark(name: str) -> str:
+    return f"A view of Sparring, {hashlib.sha256(_server_statement(name).encode()).hexdigest()[:16]}"

@@ -127,7 +127,7 @@ def _whole(store: Store, runs: Sequence[str]) -> dict[str, str]:
 
 
 def unpack(store: Store, path: Path) -> dict[str, str]:
-    """Take an archive into ``store``; its checkpoints go to ``checkpoints/RUN`` beside the database file.
+    """Take an archive into ``store``; its checkpoints go to where that database's lie, in a folder for each run.
 
     Returns the new id of each run in it by its old one, those that the archived run learnt from first.
 
@@ -135,29 +135,29 @@ def unpack(store: Store, path: Path) -> dict[str, str]:
     becomes a stopped one. Raises ``StoreError`` (``SchemaMismatch`` for an archive of a newer schema); the database
     then holds what it held.
     """
-    if store.path is None:
+    if store.is_memory:
         raise StoreError("an archive needs a database file to go into; give --db")
-    folder = store.path.resolve().parent / CHECKPOINTS
+    folder = store.checkpoints
     with _opened(path, folder) as inside:
         archive = _checked(inside, path)
         with Store(inside / ROWS, create=False) as rows:
             _compare(_whole(rows, list(archive.runs)), archive.runs, path)
             with rows.read() as session:
-                new = _take(session, store.path, archive, inside, folder)
+                new = _take(session, store, archive, inside, folder)
     names = {f"r{old}": f"r{number}" for old, number in new.items()}
     try:
         found = _whole(store, list(names.values()))
         _compare({old: found[run] for old, run in names.items()}, archive.runs, path)
     except StoreError:
-        _discard(store.path, list(new.values()), folder)
+        _discard(store, list(new.values()), folder)
         raise
     return names
 
 
-def _take(session: Session, target: Path, archive: Archive, inside: Path, folder: Path) -> dict[int, int]:
+def _take(session: Session, target: Store, archive: Archive, inside: Path, folder: Path) -> dict[int, int]:
     """Copy the rows in one transaction; checkpoints are moved into place just before its end."""
     numbers = [run_number(run) for run in archive.runs]
-    with closing(Database(target)) as database, database.write() as connection:
+    with target.write(queued=True) as connection:
         copy = RunCopy(session, connection, numbers)
         places = {f"r{number}": folder / f"r{number}" for number in copy.runs.values()}
         taken = next((place for place in places.values() if place.exists()), None)
@@ -195,9 +195,9 @@ class _Settle:
             row["path"] = escape(str(folder / Path(unescape(row["path"])).name))
 
 
-def _discard(target: Path, numbers: Sequence[int], folder: Path) -> None:
+def _discard(target: Store, numbers: Sequence[int], folder: Path) -> None:
     runs = table(Runs)
-    with closing(Database(target)) as database, database.write() as connection:
+    with target.write() as connection:
         connection.execute(delete(runs).where(runs.c.id.in_(numbers)))
     for number in numbers:
         shutil.rmtree(folder / f"r{number}", ignore_errors=True)

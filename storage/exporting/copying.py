@@ -13,7 +13,7 @@ from sqlalchemy import Boolean, Connection, Table, column, func, insert, select,
 from sqlalchemy import table as plain_table
 from sqlalchemy.orm import Session, aliased
 
-from ..rows import table
+from ..rows import first_free, table
 from ..tables import Base, Borrowed, Episodes, Runs, Scenarios, Steps
 
 _OWNERS = ("run_id", "step_id", "episode_id", "turn_id", "rubric_id", "score_id")  # the first a table has is its own
@@ -80,8 +80,11 @@ class RunCopy:
             return self.runs.__getitem__
         if of.name == "scenarios":
             return self._scenarios().__getitem__
-        low = self.source.execute(text(f"SELECT min(id) FROM {of.name} WHERE {self._mine(of)}")).scalar() or 0
-        shift = (self.target.execute(select(func.max(of.c.id))).scalar() or 0) + 1 - low
+        mine = text(f"SELECT min(id), max(id) FROM {of.name} WHERE {self._mine(of)}")
+        low, high = self.source.execute(mine).one()
+        if low is None:
+            return lambda old: old
+        shift = first_free(self.target, of, high - low + 1) - low
         return lambda old: old + shift
 
     def _scenarios(self) -> dict[int, int]:

@@ -81,7 +81,7 @@ def test_an_absent_folder_and_an_absent_file_are_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["postgresql://host/runs", "sqlite://sparring.db"])
+@pytest.mark.parametrize("url", ["mysql://host/runs", "sqlite://sparring.db"])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(StoreError, match="sqlite:///"):
         Store(url)
