@@ -1,6 +1,7 @@
 # setup: everything for working on Sparring   demo: train, then list the runs   test: the suite
 # check: style, types, layers, README         docs: links and commands          clean: remove what these words made
 # test-vllm: vLLM itself on this CPU, in an environment of its own (4 GB, seven minutes on two cores)
+# test-inspect: exported logs, read by inspect-ai in an environment of its own
 #
 # Needs python3 (3.11 or later), pip and git. Each word does its own set-up.
 #   make PYTHON=python3.12          another interpreter
@@ -9,7 +10,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-vllm check docs clean
+.PHONY: setup demo test test-vllm test-inspect check docs clean
 
 PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
@@ -31,6 +32,9 @@ test: .venv/dev.stamp
 test-vllm: .venv-vllm/made.stamp
 	.venv-vllm/bin/python -m pytest -m vllm tests/training/engines_vllm
 
+test-inspect: .venv-inspect/made.stamp
+	.venv-inspect/bin/python -m pytest -m inspect tests/storage/test_exporting.py
+
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -43,7 +47,7 @@ docs: .venv/dev.stamp
 	$(BIN)/python tools/check_docs.py
 
 clean:
-	rm -rf .venv .venv-vllm dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and alone: under an exact version pip finds the small CPU build where one is offered,
@@ -64,4 +68,11 @@ clean:
 
 .venv-vllm/made.stamp: tools/vllm_env.sh constraints-vllm.txt pyproject.toml
 	tools/vllm_env.sh .venv-vllm $(PYTHON)
+	touch $@
+
+.venv-inspect/made.stamp: constraints-inspect.txt pyproject.toml
+	test -x .venv-inspect/bin/python || $(PYTHON) -m venv .venv-inspect
+	.venv-inspect/bin/python -m pip install "$$(grep '^torch==' constraints-inspect.txt)"
+	grep -v '^torch==' constraints-inspect.txt > .venv-inspect/constraints.txt
+	.venv-inspect/bin/python -m pip install -c .venv-inspect/constraints.txt -e '.[inspect]' pytest pytest-timeout hypothesis
 	touch $@

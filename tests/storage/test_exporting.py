@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sqlite3
 import sys
@@ -175,9 +176,10 @@ def test_a_conversation_goes_on_in_the_prompt_under_what_it_is_trained_under(sto
     assert (exact["prompt"], exact["prompt_ids"]) == ("QoneR", [1, 3, 4]) and row["reward"] is None
 
 
+@pytest.mark.inspect
 @pytest.mark.parametrize("ending", [".eval", ".json"])
 def test_inspect_reads_its_log_back(odd: Store, tmp_path: Path, ending: str) -> None:
-    log = pytest.importorskip("inspect_ai.log", reason="the reader of these logs")
+    log = importlib.import_module("inspect_ai.log")
     out = tmp_path / f"r1{ending}"
     count = write_inspect(odd, "r1", out)
     read = log.read_eval_log(str(out))
@@ -261,7 +263,7 @@ def spoil_rows(folder: Path) -> None:
 
 def spoil_metrics(folder: Path) -> None:
     with closing(sqlite3.connect(folder / ROWS)) as connection, connection:
-        connection.execute("""UPDATE steps SET metrics = '{"loss": 0.0}'""")
+        connection.execute("""UPDATE steps SET metrics = '{"loss": 0.0}', hash = NULL""")
     sign(folder)
 
 
