@@ -100,7 +100,7 @@ def spelt(said: str, token_ids: Sequence[int], decode: Decode) -> Spelt | None:
     except (OverflowError, ValueError):  # an id no tokenizer has
         return None
     whole = "".join(texts)
-    start = whole.find(said) if said else -1
+    start = whole.find(said)
     return Spelt(tuple(texts), start, start + len(said)) if start >= 0 else None
 
 
