@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Integer, Select, and_, case, func, insert, literal, select, update
 
-from sparring.envs.types import Score, Validity
+from sparring.envs.types import Episode, Score, Validity
 from sparring.scenarios.errors import RunNotFound, StoreError
 
 from .leases import Queue, Standing, finish, give_back, lease, renew, standing
+from .rebuild import rebuild
 from .rows import now, table
 from .store import Store, run_number
 from .tables import Episodes, Rescored, Rescores, Runs, Scores, Steps, Turns
@@ -125,12 +126,6 @@ def rescores(store: Store, run: str) -> list[Rescore]:
         return [_described(run, row, of[row.id]) for row in rows]
 
 
-def unfinished(store: Store, run: str, kind: Kind, name: str, options: Mapping[str, Any]) -> Rescore | None:
-    """The newest scoring by the same means with turns left to score."""
-    alike = (one for one in rescores(store, run)[::-1] if one.waiting and (one.kind, one.name) == (kind, name))
-    return next((one for one in alike if same_means(one, options)), None)
-
-
 def same_means(one: Rescore, options: Mapping[str, Any]) -> bool:
     """Whether a scoring was begun with these options: the same turns, scored by the same."""
     return dict(one.options) == dict(options)
@@ -144,16 +139,41 @@ def take_up(store: Store, one: Rescore, validity: Validity) -> int:
         return connection.execute(update(rescored).where(mine).values(validity=None, value=None, note="")).rowcount
 
 
+def episodes_of(store: Store, rows: Sequence[Waiting]) -> dict[int, Episode]:
+    """The episodes of leased turns, by database id; one that a resume has taken back meanwhile is not among them."""
+    wanted = select(Episodes.id).where(Episodes.id.in_({row.episode_id for row in rows})).order_by(Episodes.id)
+    with store.read() as session:
+        ids = list(session.scalars(wanted))
+        return dict(zip(ids, rebuild(session, ids), strict=True))
+
+
+def authors(store: Store, run: str) -> tuple[list[str], list[str]]:
+    """The roles that speak in a run, and those of them whose turns have a verifier score."""
+    mine = select(Turns.author).join(Episodes).join(Steps, Steps.id == Episodes.step_id).distinct()
+    mine = mine.where(Steps.run_id == run_number(run), Turns.author != ENVIRONMENT).order_by(Turns.author)
+    verified = mine.join(Scores, Scores.turn_id == Turns.id).where(Scores.name == "verifier")
+    with store.read() as session:
+        return list(session.scalars(mine)), list(session.scalars(verified))
+
+
+def score_names(store: Store, run: str) -> list[str]:
+    """The names of the scores that turns of a run are stored with."""
+    mine = select(Scores.name).join(Turns).join(Episodes).join(Steps, Steps.id == Episodes.step_id).distinct()
+    with store.read() as session:
+        return list(session.scalars(mine.where(Steps.run_id == run_number(run)).order_by(Scores.name)))
+
+
 class Shift:
     """One process's part in a scoring, under a ``holder`` name of its own (``leases.new_holder``)."""
 
-    def __init__(self, store: Store, one: Rescore, holder: str) -> None:
+    def __init__(self, store: Store, one: Rescore, holder: str, lease_s: float = 30.0) -> None:
+        """Leases last ``lease_s`` unless they are renewed."""
         self.store, self.holder = store, holder
         rescored = table(Rescored)
         with store.read() as session:
             self._rescore_id = _id(session.connection(), one)
         mine = and_(rescored.c.rescore_id == self._rescore_id, rescored.c.validity.is_(None))
-        self.queue = Queue(rescored, mine)
+        self.queue = Queue(rescored, mine, lease_s)
 
     def take(self, most: int) -> list[Waiting]:
         """Lease up to ``most`` turns, in the order they were played; none when none is free."""

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Double, Integer, MetaData, String, Table, insert, select
 
 from sparring.scenarios.errors import StoreError
-from sparring.storage.database import Database
 from sparring.storage.leases import Queue, finish, give_back, lease, new_holder, renew, standing
+from sparring.storage.store import Store
 
 forking = multiprocessing.get_context("fork")
 WORK = Table(
@@ -39,7 +39,8 @@ class Yard:
     """A database with ``n`` rows of work, whose time is ``now``; ``done`` counts every result that is ever written."""
 
     def __init__(self, n: int, path: Path | None = None) -> None:
-        self.now, self.database = 1000.0, Database(path)
+        self.store = Store.memory() if path is None else Store(path)
+        self.now, self.database = 1000.0, self.store._database
         self.queue = Queue(WORK, WAITS, 10.0, lambda connection: self.now)
         with self.database.write() as connection:
             WORK.create(connection)
@@ -67,7 +68,7 @@ class Yard:
             return [(row[0], row[1]) for row in connection.exec_driver_sql("SELECT * FROM done ORDER BY id")]
 
     def close(self) -> None:
-        self.database.close()
+        self.store.close()
 
 
 @pytest.fixture
@@ -190,7 +191,8 @@ def _later(yard: Yard) -> list[int]:
 
 def toil(file: Path, seed: int) -> None:
     """Lease, take a little time, hand in; until no row waits."""
-    rng, holder, database = random.Random(seed), new_holder(), Database(file)
+    rng, holder, store = random.Random(seed), new_holder(), Store(file)
+    database = store._database
     queue = Queue(WORK, WAITS, 0.2)
     while True:
         with database.write() as connection:
@@ -223,7 +225,7 @@ def test_workers_that_are_killed_at_any_moment_lose_and_double_nothing(tmp_path:
     for worker in workers.values():
         worker.join(60)
     assert killed > 5 and {worker.exitcode for worker in workers.values()} == {0}
-    with closing(Database(file)) as database, database.write() as connection:
+    with Store(file) as store, store._database.write() as connection:
         done = [row[0] for row in connection.exec_driver_sql("SELECT id FROM done ORDER BY id")]
         assert done == list(range(n))
         assert connection.execute(select(WORK.c.id).where(WORK.c.leased_by.is_not(None))).all() == []

@@ -22,7 +22,6 @@ from sparring.storage.rescores import (
     rescores,
     same_means,
     take_up,
-    unfinished,
 )
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
@@ -157,13 +156,9 @@ def test_two_processes_share_the_turns_and_none_is_taken_twice(filled: Store) ->
     assert me.give_back([row.id for row in mine]) == [row.id for row in mine] and me.standing().free == 5
 
 
-def test_the_same_command_finds_what_it_left_unfinished_and_no_other(filled: Store) -> None:
+def test_scorings_of_other_means_are_not_the_same(filled: Store) -> None:
     one = begun(filled)
-    assert unfinished(filled, "r1", "verifier", "code", OPTIONS) == one
-    for kind, name, options in (("rubric", "code", OPTIONS), ("verifier", "other", OPTIONS), ("verifier", "code", {})):
-        assert unfinished(filled, "r1", kind, name, options) is None  # type: ignore[arg-type]  # parametrised
-    handed_in(filled, one)
-    assert unfinished(filled, "r1", "verifier", "code", OPTIONS) is None and same_means(one, OPTIONS)
+    assert same_means(one, dict(OPTIONS)) and not same_means(one, {**OPTIONS, "code": "another"})
 
 
 def test_turns_that_a_resume_takes_back_take_their_rows_along(filled: Store) -> None:

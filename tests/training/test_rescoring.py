@@ -1,0 +1,362 @@
+"""Stored answers scored once more: by the verifier as it is now, by several processes, through kills and failures."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparring.agents.engine import ByteRenderer, Request, ScriptedEngine
+from sparring.agents.graph import build_graph, play
+from sparring.agents.role import make_role
+from sparring.agents.settle import settle
+from sparring.agents.stage import Runtime
+from sparring.agents.world import Pool
+from sparring.envs.types import Episode, Pick
+from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.load import from_resolved, load
+from sparring.scenarios.registry import environments, make
+from sparring.scenarios.schema import Scenario
+from sparring.storage.queries import run_hash, select_rows
+from sparring.storage.records import StepRecord
+from sparring.storage.rescore_figures import Compared, compared
+from sparring.storage.rescores import Asked, Rescore, begin, rescore
+from sparring.storage.store import Store
+from sparring.training import rescoring, reverifying
+
+forking = multiprocessing.get_context("fork")
+WORLD = '''
+from sparring.envs.base import Environment
+from sparring.envs.types import Score, Task
+from sparring.scenarios.registry import environments
+from pydantic import BaseModel, ConfigDict
+
+class Options(BaseModel):
+    """``fold``: letter case does not matter. ``breaks``: an answer at which it fails. ``greets``: how it begins."""
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fold: bool = False
+    breaks: str = ""
+    greets: str = "say"
+
+@environments("parrot")
+class Parrot(Environment):
+    """Say the word in at most two tries."""
+    Config = Options
+    disclosures = ("reference",)
+
+    def sample(self, parameters, rng):
+        word = "".join("abcd"[i] for i in rng.integers(4, size=3))
+        return Task("parrot", {"text": word}, {"reference": word})
+
+    def begin(self, task):
+        if self.config.breaks == task.payload["text"]:
+            raise RuntimeError("cannot begin")
+        self.tries = 0
+        return self.config.greets + " " + task.payload["text"]
+
+    def step(self, action):
+        if self.config.breaks and self.config.breaks in action:
+            raise RuntimeError("the parrot flew away")
+        self.tries += 1
+        said, word = action.strip(), self.task.secret["reference"]
+        right = said.lower() == word if self.config.fold else said == word
+        over = right or self.tries == 2
+        return "right" if right else "again", float(right), over, False, {
+            "scores": [Score.valued("verifier", float(right), "parrot")]}
+
+    def state(self):
+        return self.tries
+
+    def set_state(self, state):
+        self.tries = state
+'''
+SCENARIO = """
+name: parrot
+environment: parrot
+load: [{world}]
+roles:
+  solver: {{kind: plain, prompt: say.md, reward: [verifier]}}
+  judge: {{kind: judge, prompt: full/judge, sees: [rubric], trainable: false}}
+graph:
+  nodes:
+    solve: {{role: solver, samples: 4}}
+    verify: {{do: step}}
+    more: {{role: solver}}
+  edges: [solve -> verify, verify -> more if unfinished, more -> verify]
+training: {{steps: 3}}
+"""
+Played = Callable[..., Store]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's file with an environment; one for all tests, since a name can be taken once."""
+    file = tmp_path_factory.mktemp("world") / "world.py"
+    file.write_text(WORLD)
+    return file
+
+
+@pytest.fixture
+def parrot(world: Path, tmp_path: Path) -> Path:
+    """The scenario's file, beside its prompt."""
+    (tmp_path / "say.md").write_text("Say {{ text }}")
+    file = tmp_path / "parrot.yaml"
+    file.write_text(SCENARIO.format(world=world))
+    return file
+
+
+def answer(prompt: str, request: Request) -> str:
+    """A word the prompt asks for, shouted by every third, wrong from every fifth."""
+    word = prompt.rpartition("ay ")[2][:3]
+    return ("no", word.upper(), word, word, word)[request.seed % 5]
+
+
+def played(scenario: Scenario, store: Store, script: Callable[..., str] = answer, episodes: int = 6) -> Store:
+    """A run of two steps in the store, played with scripted words."""
+    run = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed).id
+    graph = build_graph(scenario.graph_spec())
+    pool = Pool(lambda: make(environments, scenario.environment))
+    roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
+    for step in (1, 2):
+        rng = np.random.Generator(np.random.Philox(step))
+        engines = {"policy": ScriptedEngine(script)}
+        runtime = Runtime(roles, engines, ByteRenderer(), pool, seed=(scenario.seed, step))
+        made: list[Episode] = []
+        for index in range(episodes):
+            with pool.lend() as environment:
+                task = environment.sample({name: v[0] for name, v in environment.parameters.items()}, rng)
+                episode = asyncio.run(play(graph, runtime, task=task, index=index))
+                made.append(settle(episode, roles, environment))
+        store.save_step(run, StepRecord(step, (Pick("all", {}, episodes),), tuple(made), policy_version=step))
+    store.finish_run(run, "done")
+    pool.close()
+    return store
+
+
+@pytest.fixture
+def store(parrot: Path, tmp_path: Path) -> Iterator[Store]:
+    """A played run r1."""
+    with Store(tmp_path / "sparring.db") as opened:
+        yield played(load(parrot), opened)
+
+
+def verified(store: Store, *overrides: str, workers: int = 2, **asked: Any) -> Compared:
+    """A whole scoring of r1 by its verifier."""
+    resolved = select_rows(store, "SELECT resolved FROM scenarios").rows[0][0]
+    scenario = from_resolved(rescoring_json(resolved), overrides=overrides)
+    options = {**rescoring.verifier_options(scenario), "against": "verifier"}
+    one = begin(store, "r1", "verifier", scenario.environment.kind, options, Asked(**asked))
+    with closing(rescoring.scorer_of(one, scenario, {}, workers, False)) as scorer:
+        done = rescoring.work(store, one, scorer)
+    assert (done.scored, done.lost) == (one.turns, 0)
+    return compared(store, rescore(store, "r1", one.number))
+
+
+def rescoring_json(text: str) -> Any:
+    """What the database holds of a scenario."""
+    from sparring.storage.codec import unescape, unpack_json
+
+    return unpack_json(unescape(text))
+
+
+def test_an_unchanged_verifier_gives_every_score_again(store: Store) -> None:
+    found = verified(store)
+    assert found.total.turns > 50 and found.total.equal == 1.0 and found.rescore.invalid == 0
+    notes = {row[0] for row in select_rows(store, "SELECT DISTINCT note FROM v_rescores").rows}
+    assert notes == {""}  # the environment said the same words on the way
+
+
+@pytest.mark.parametrize("name", ["kuhn", "dialogue-ask", "tictactoe"])
+def test_games_and_conversations_are_judged_again_from_their_seeds(name: str, tmp_path: Path) -> None:
+    quiet = [f"roles.{role}.demonstrated=0.0" for role in load(name).roles]
+
+    def said(prompt: str, request: Request) -> str:
+        return ("bet", "check", "5", "What is it? <answer>7</answer>", "fold")[request.seed % 5]
+
+    with Store(tmp_path / "game.db") as store:
+        played(load(name, quiet), store, said)
+        found = verified(store)
+    assert found.total.compared > 10 and found.total.equal == 1.0
+
+
+def test_programs_are_run_again(tmp_path: Path) -> None:
+    def said(prompt: str, request: Request) -> str:
+        return f"<answer>{request.seed % 30}</answer>"
+
+    with Store(tmp_path / "code.db") as store:
+        played(load("quickstart"), store, said, episodes=2)
+        found = verified(store)
+    assert found.total.turns == 32 and found.total.equal == 1.0
+
+
+def test_a_mended_verifier_shows_what_flips_and_where(store: Store) -> None:
+    found = verified(store, "environment.fold=true")
+    asked = "SELECT count(*) FROM v_rescores WHERE verifier = 0 AND value = 1"
+    flipped = select_rows(store, asked).rows[0][0]
+    assert (found.total.to_right, found.total.to_wrong) == (flipped, 0) and flipped > 5
+    assert found.total.agreement == pytest.approx(1 - flipped / found.total.turns)
+    assert found.most_changed[0].to_right == max(one.to_right for one in found.most_changed)
+
+
+def tables(path: Path) -> dict[str, list[Any]]:
+    """Every row of every table but the two of scorings."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in names
+                if name not in ("rescores", "rescored")}  # fmt: skip
+
+
+def test_nothing_of_the_stored_run_changes(store: Store) -> None:
+    assert store.path is not None
+    before = run_hash(store, "r1"), tables(store.path)
+    verified(store, "environment.fold=true")
+    assert (run_hash(store, "r1"), tables(store.path)) == before
+
+
+def test_answers_given_to_other_words_than_the_environment_has_now_say_so(store: Store) -> None:
+    verified(store, "environment.greets=SAY")
+    notes = {row[0] for row in select_rows(store, "SELECT note FROM v_rescores").rows}
+    assert notes == {reverifying.ANOTHER}
+
+
+def test_episodes_without_their_tokens_are_judged_all_the_same(store: Store) -> None:
+    assert store.path is not None
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE turns SET token_ids = NULL, logprobs = NULL")
+        connection.execute("UPDATE episodes SET thinned = '2026-01-01T00:00:00Z'")
+    assert verified(store).total.equal == 1.0
+
+
+def test_an_answer_at_which_the_environment_fails_is_invalid_and_names_it(store: Store) -> None:
+    found = verified(store, "environment.breaks=no")
+    wrong = select_rows(store, "SELECT count(*) FROM v_rescores JOIN v_turns USING (episode, turn) "
+                        "WHERE said = 'no'").rows[0][0]  # fmt: skip
+    assert found.total.invalid >= wrong > 0 and found.total.valued > 0
+    assert "Parrot (world.py): step raised RuntimeError: the parrot flew away" in found.invalid[0][0]
+
+
+def test_a_task_that_cannot_be_set_again_costs_its_own_answers_only(store: Store) -> None:
+    (word,) = select_rows(store, "SELECT json_extract(payload, '$.text') FROM tasks WHERE id = 1").rows[0]
+    found = verified(store, f"environment.breaks={word}")
+    assert 0 < found.total.invalid < found.total.turns
+    assert any("reset raised RuntimeError: cannot begin" in note for note, _ in found.invalid)
+
+
+def test_another_version_of_the_verifiers_code_is_noticed(store: Store, parrot: Path, world: Path) -> None:
+    scenario = load(parrot)
+    one = begin(store, "r1", "verifier", "parrot", rescoring.verifier_options(scenario), Asked())
+    rescoring.same_code(one, scenario)
+    try:
+        world.write_text(WORLD + "\n# mended\n")
+        with pytest.raises(ScenarioError, match="another version of the verifier's code"):
+            rescoring.same_code(one, scenario)
+    finally:
+        world.write_text(WORLD)
+
+
+def take_part(path: Path, scenario: Path, seconds: float) -> None:
+    """One process's part in scoring 1 of r1, slowly."""
+
+    class Slow(reverifying.Reverify):
+        def score(self, asked: reverifying.Asked) -> Any:
+            time.sleep(0.02)
+            return super().score(asked)
+
+    with Store(path) as store, closing(Slow(load(scenario), {}, 1)) as scorer:
+        scorer.at_once = 3
+        rescoring.work(store, rescore(store, "r1", 1), scorer, lease_s=seconds)
+    os._exit(0)
+
+
+@pytest.fixture
+def waiting(store: Store, parrot: Path) -> Rescore:
+    """A scoring of r1 that has begun, with a log of every result that is ever written."""
+    one = begin(store, "r1", "verifier", "parrot", rescoring.verifier_options(load(parrot)), Asked())
+    assert store.path is not None
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("CREATE TABLE done (id INTEGER)")
+        connection.execute("CREATE TRIGGER counted AFTER UPDATE OF validity ON rescored WHEN NEW.validity IS NOT NULL "
+                           "BEGIN INSERT INTO done VALUES (NEW.id); END")  # fmt: skip
+    return one
+
+
+def test_processes_that_are_killed_and_begun_again_score_every_turn_once(
+    store: Store, waiting: Rescore, parrot: Path
+) -> None:
+    """Bites: hand in without asking whose the lease is, and a turn is done twice."""
+    path = store.path
+    assert path is not None
+    workers = [forking.Process(target=take_part, args=(path, parrot, 0.3)) for _ in range(5)]
+    for at, worker in enumerate(workers):
+        worker.start()
+        if at < 3:
+            time.sleep(0.15)
+            os.kill(worker.pid or 0, signal.SIGKILL)
+    for worker in workers:
+        worker.join(60)
+    assert {worker.exitcode for worker in workers[3:]} == {0}
+    done = [row[0] for row in select_rows(store, "SELECT id FROM done ORDER BY id", 10_000).rows]
+    assert len(done) == len(set(done)) == waiting.turns
+    assert compared(store, rescore(store, "r1", 1)).total.equal == 1.0
+
+
+def test_a_stop_that_is_asked_for_leaves_no_lease_behind(store: Store, waiting: Rescore, parrot: Path) -> None:
+    looks = iter([False, True])
+    with closing(reverifying.Reverify(load(parrot), {}, 1)) as scorer:
+        done = rescoring.work(store, waiting, scorer, lambda: next(looks))
+    held = select_rows(store, "SELECT count(*) FROM rescored WHERE leased_by IS NOT NULL").rows[0][0]
+    assert (done.scored, held) == (scorer.at_once, 0) and rescore(store, "r1", 1).waiting == waiting.turns - done.scored
+
+
+def test_what_fails_gives_its_turns_back_and_is_told(store: Store, waiting: Rescore) -> None:
+    class Failing:
+        at_once = 5
+
+        def score(self, asked: reverifying.Asked) -> Any:
+            raise ScenarioError("no way")
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(ScenarioError, match="no way"):
+        rescoring.work(store, waiting, Failing())
+    assert rescore(store, "r1", 1).waiting == waiting.turns
+    held = select_rows(store, "SELECT count(*) FROM rescored WHERE leased_by IS NOT NULL").rows[0][0]
+    assert held == 0
+
+
+def test_a_lease_is_renewed_while_its_turns_are_scored(store: Store, waiting: Rescore, parrot: Path) -> None:
+    class Slower(reverifying.Reverify):
+        def score(self, asked: reverifying.Asked) -> Any:
+            time.sleep(1.0)
+            return super().score(asked)
+
+    with closing(Slower(load(parrot), {}, 2)) as scorer:
+        scorer.at_once = 1000
+        done = rescoring.work(store, waiting, scorer, lease_s=0.3)
+    assert (done.scored, done.lost) == (waiting.turns, 0)
+
+
+def test_turns_that_are_taken_back_meanwhile_are_no_longer_scored(store: Store, parrot: Path) -> None:
+    scenario = load(parrot)
+    one = begin(store, "r1", "verifier", "parrot", rescoring.verifier_options(scenario), Asked())
+
+    class Rolling(reverifying.Reverify):
+        def score(self, asked: reverifying.Asked) -> Any:
+            found = super().score(asked)
+            store.resume_point("r1")  # it has no checkpoint, so it begins again
+            return found
+
+    with closing(Rolling(scenario, {}, 1)) as scorer:
+        done = rescoring.work(store, one, scorer)
+    assert done.scored == 0 and done.lost == scorer.at_once and rescore(store, "r1", 1).turns == 0
