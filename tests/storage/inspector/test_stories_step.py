@@ -35,10 +35,6 @@ def test_episodes_are_ordered_by_how_hard_they_pulled(told: dict[str, Any]) -> N
 def test_the_hardest_turns_of_each_role_come_with_their_criteria(told: dict[str, Any]) -> None:
     roles = [(role["role"], len(role["turns"])) for role in told["why"]]
     assert roles == [("critic", 3), ("solver", 3), ("teacher", 3)]
-        ("critic", 3),
-        ("solver", 3),
-        ("teacher", 3),
-    ]
     assert sum(role["share"] for role in told["why"]) == pytest.approx(1.0)
     rubric = next(score for score in told["why"][1]["turns"][0]["scores"] if score["name"] == "rubric")
     assert {item["written_by"] for item in rubric["criteria"]} == {"rubric_writer"}
