@@ -14,6 +14,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, mo
 
 from .digest import digest
 from .graph_spec import END, Arrow, Edge, GraphSpec, NodeSpec
+from .health_spec import HealthSpec, LimitSpec
 from .problems import KeyPath
 from .ref import Flag, Number, Ref, Spec, Whole, located, with_kind
 from .registry import graphs
@@ -21,10 +22,10 @@ from .schedule import Now, Schedule, place
 from .training_spec import CheckpointSpec, OptimizerSpec, ReferenceSpec, TrainerSpec, TrainingSpec, WhenSpec
 
 __all__ = [
-    "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec", "Flag",
-    "GraphSpec", "GroupSpec", "LoraSpec", "NodeSpec", "Number", "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec",
-    "RoleSpec", "RolloutSpec", "Sampling", "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec",
-    "Whole", "located",
+    "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec",
+    "Flag", "GraphSpec", "GroupSpec", "HealthSpec", "LimitSpec", "LoraSpec", "NodeSpec", "Number",
+    "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec", "RoleSpec", "RolloutSpec", "Sampling", "Scenario",
+    "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole", "located",
 ]  # fmt: skip
 
 
@@ -182,6 +183,7 @@ class Scenario(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     canary: CanarySpec = CanarySpec()
     audit: AuditSpec = AuditSpec()
+    health: HealthSpec = HealthSpec()
     budget: BudgetSpec = BudgetSpec()
     store: StoreSpec = StoreSpec()
     load: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from .rows import parts
 from .store import Store, describe, run_number
 from .tables import (
     Advantages,
+    Alarms,
     Borrowed,
     CurriculumEvents,
     Episodes,
@@ -257,7 +258,7 @@ def _run_content(session: Session, number: int) -> Iterator[list[Any]]:
 
 def _step_content(session: Session, step_id: int) -> Iterator[list[Any]]:
     """Borrowed episodes count by their content: their ids differ from database to database."""
-    c, b, g, a, v = CurriculumEvents, Borrowed, Groups, Advantages, Evaluations
+    c, b, g, a, v, w = CurriculumEvents, Borrowed, Groups, Advantages, Evaluations, Alarms
     mine = (b.step_id == step_id) & (b.episode_id == Episodes.id)
     compared = (g.number, g.trainer, g.role, g.node, g.scope, g.size, g.mean, g.std, g.kept, g.note)
     learnt = (a.trainer, a.role, a.group, a.reward, a.value, a.weight, a.n_tokens, a.pull, a.tokens, a.note)
@@ -276,6 +277,7 @@ def _step_content(session: Session, step_id: int) -> Iterator[list[Any]]:
         select(v.at_step, v.name, v.value, v.n, v.parameters, v.temperature)
         .where(v.step_id == step_id)
         .order_by(v.number),
+        select(w.name, w.value, w.bound, w.note).where(w.step_id == step_id).order_by(w.number),
     ):
         yield from (list(row) for row in session.execute(wanted))
 

@@ -164,6 +164,16 @@ COLUMNS: dict[str, dict[str, tuple[Kind, str]]] = {
         "leased_by": ("text", "The process that scores it just now, as `host:process:random`."),
         "leased_until": ("real", "When that lease ends, in seconds since 1970."),
     },
+    "v_alarms": {
+        "run": ("text", "The run's id."),
+        "step": ("integer", "The step it is on in."),
+        "number": ("integer", "Its number within the step."),
+        "alarm": ("text", "The figure that is past its limit, with whom it is about: `entropy/solver`."),
+        "began": ("integer", "1 in the step it began in, 0 while it goes on."),
+        "value": ("real", "The figure's mean over its newest steps, each counting by its samples."),
+        "bound": ("real", "The limit it went past."),
+        "note": ("text", "What it means and what to look at, in a sentence."),
+    },
     "v_lineage": {
         "run": ("text", "The run's id."),
         "step": ("integer", "The step that was moved."),

@@ -134,6 +134,48 @@ JOIN episodes e ON e.id = t.episode_id
 JOIN steps s ON s.id = e.step_id
 """
 
+VIEWS["v_alarms"] = """
+SELECT 'r' || s.run_id AS run, s.number AS step, a.number, a.name AS alarm,
+  CASE WHEN EXISTS (SELECT 1 FROM alarms b JOIN steps p ON p.id = b.step_id
+    WHERE b.name = a.name AND p.run_id = s.run_id
+      AND p.number = (SELECT max(q.number) FROM steps q WHERE q.run_id = s.run_id AND q.number < s.number))
+    THEN 0 ELSE 1 END AS began,
+  a.value, a.bound, a.note
+FROM alarms a
+JOIN steps s ON s.id = a.step_id
+"""
+
+VIEWS["v_lineage"] = f"""
+SELECT 'r' || m.run_id AS run, m.number AS step, a.trainer, {_EPISODE} AS episode, t.number AS turn, a.role, t.node,
+  t.sample, a.note AS entered,
+  round(a.value, 4) AS advantage, round(a.pull, 6) AS pull, round(a.reward, 4) AS reward, a.weight, a.n_tokens,
+  g.number AS group_number, g.scope AS group_scope, g.size AS group_size, round(g.mean, 4) AS group_mean,
+  round(g.std, 4) AS group_std, g.pool_size, round(g.pool_mean, 4) AS pool_mean, round(g.pool_std, 4) AS pool_std,
+  x.name AS score, round(x.value, 4) AS value, x.validity, x.by AS judged_by, x.note,
+  c.text AS criterion, c.points AS criterion_points, y.share AS criterion_share, y.validity AS criterion_validity,
+  y.by AS criterion_by, y.rubric_turn, w.author AS rubric_by,
+  replace(substr(t.said, 1, 60), '\n', ' ') AS said, k.key AS task_key, k.summary AS task, k.origin AS task_origin,
+  k.origin_turn, k.parent_key AS parent_task, q.summary AS parent_summary,
+  d.arm, d.parameters, p.number AS sampled_by_version, m.policy_version AS made_version
+FROM advantages a
+JOIN steps m ON m.id = a.step_id
+JOIN turns t ON t.id = a.turn_id
+JOIN episodes e ON e.id = t.episode_id
+JOIN steps s ON s.id = e.step_id
+JOIN groups g ON g.step_id = a.step_id AND g.number = a."group"
+JOIN curriculum_events d ON d.step_id = e.step_id AND d.number = e.pick
+JOIN policy_versions p ON p.id = t.policy_version_id
+LEFT JOIN scores x ON x.turn_id = t.id
+LEFT JOIN criterion_scores y ON y.score_id = x.id
+LEFT JOIN criteria c ON c.id = y.criterion_id
+LEFT JOIN rubrics r ON r.id = c.rubric_id
+LEFT JOIN turns w ON w.episode_id = r.episode_id AND w.number = r.author
+LEFT JOIN tasks k ON k.episode_id = e.id AND k.number = coalesce(
+  (SELECT min(z.number) FROM tasks z WHERE z.episode_id = e.id AND z.origin_turn = t.number), t.task)
+LEFT JOIN tasks q ON q.id = k.parent_id
+"""
+
+
 def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 

@@ -30,9 +30,7 @@ class Played:
     seconds: float
 
 
-async def learn(
-    session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False
-) -> str:
+async def learn(session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False) -> str:
     """Run to the last step or until ``stop()``: ``done`` or ``stopped``. Step 0 measures the untouched policy."""
     steps = session.scenario.training.steps
     served = await session.serve(max(0, session.last_step))  # whatever the engine held before
@@ -58,6 +56,7 @@ async def learn(
                 evaluations=await ahead.alone(_measure(session, step)),
                 borrowed=lesson.earlier,
             )
+            record = session.examined(record, played.episodes)
             _save(session, record, clock)
             _tell(session, watch, record, clock)
             if stop() or session.spent():
@@ -104,7 +103,7 @@ def _figures(played: Played, step: int) -> Figures:
 
 async def _begin(session: Session, served: Figures, watch: Watch) -> None:
     clock = time.monotonic()
-    record = StepRecord(step=0, metrics=served, evaluations=await _measure(session, 0))
+    record = session.examined(StepRecord(step=0, metrics=served, evaluations=await _measure(session, 0)), ())
     _save(session, record, clock)
     _tell(session, watch, record, clock)
 
@@ -116,7 +115,8 @@ def _save(session: Session, record: StepRecord, clock: float) -> None:
 def _tell(session: Session, watch: Watch, record: StepRecord, clock: float) -> None:
     steps, weights = session.scenario.training.steps, session.curriculum.weights()
     figures: Figures = dict(record.metrics)
-    watch(Told(record.step, steps, figures, weights, record.evaluations, time.monotonic() - clock))
+    news = tuple(session.health.news)
+    watch(Told(record.step, steps, figures, weights, record.evaluations, time.monotonic() - clock, news))
 
 
 async def _measure(session: Session, step: int) -> tuple[EvaluationRow, ...]:

@@ -42,9 +42,7 @@ class Study(Course):
         return [one.episode for one in found], tuple(one.id for one in found)
 
 
-def study(
-    course: Study, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False
-) -> str:
+def study(course: Study, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False) -> str:
     """Train to the last step or until ``stop()``: ``done`` or ``stopped``. Nothing is played or measured."""
     steps = course.scenario.training.steps
     if course.last_step < 0:
@@ -60,8 +58,10 @@ def study(
             borrowed=(*ids, *lesson.earlier),
             metrics=summarise(episodes) | lesson.figures,
         )
+        record = course.examined(record, episodes)
         course.save(record, clock)
-        watch(Told(step, steps, dict(record.metrics), {}, (), time.monotonic() - clock))
+        news = tuple(course.health.news)
+        watch(Told(step, steps, dict(record.metrics), {}, (), time.monotonic() - clock, news))
         if stop() or course.spent():
             return "stopped" if step < steps else "done"
     return "done"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -15,12 +15,12 @@ from sparring.agents.role import check_sees, make_role
 from sparring.agents.stage import POLICY, Runtime
 from sparring.agents.world import Pool
 from sparring.envs.base import Environment
-from sparring.envs.types import Task
+from sparring.envs.types import Episode, Task
 from sparring.scenarios.errors import EngineError
 from sparring.scenarios.registry import curricula, engines, environments, make, task_sources
 from sparring.scenarios.schema import Ref, Scenario, located
 from sparring.scenarios.seeds import derive
-from sparring.storage.records import ResumePoint
+from sparring.storage.records import ResumePoint, StepRecord
 from sparring.storage.store import Store
 
 from .ahead import check_ahead
@@ -108,6 +108,11 @@ class Session(Course):
         super().go_on(point)
         self.curriculum.load_state_dict(point.curriculum_state)
         self.novelty.seen |= self.store.task_keys(point.run)
+
+    def examined(self, record: StepRecord, episodes: Sequence[Episode]) -> StepRecord:
+        """Also what cheap answers earn now, in the steps that try it."""
+        lend = self.rollout.runtime.environments.lend
+        return self.health.examined(record, episodes, self.health.audited(record.step, episodes, lend))
 
     @property
     def weights(self) -> Published:

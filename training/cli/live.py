@@ -106,9 +106,10 @@ class Lines:
         self.progress = progress
 
     def __call__(self, told: Told) -> None:
-        """Print the step."""
+        """Print the step, then the alarms that began or ended in it."""
         self.progress.add(told)
-        typer.echo(line(self.progress))
+        for one in (line(self.progress), *told.news):
+            typer.echo(one)
 
     def say(self, line: str) -> None:
         """To standard error, without the locks that ``print`` takes."""
@@ -122,8 +123,10 @@ class Screen:
         self.progress, self.live = progress, live
 
     def __call__(self, told: Told) -> None:
-        """Take in the step and redraw."""
+        """Take in the step and redraw; alarms stay above, where they scroll away."""
         self.progress.add(told)
+        for one in told.news:
+            self.live.console.print(one, style="bold yellow", markup=False)
         self.live.refresh()
 
     def say(self, line: str) -> None:
