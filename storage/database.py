@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from sparring.scenarios.errors import SchemaMismatch, StoreError
 
-from .dialects import Answer, dialect_of
+from .dialects import Answer, Dialect, dialect_of
 from .schema import HEAD
 from .sqlite import PATIENCE_S, PRAGMAS
 from .views import outdated, renew
@@ -30,7 +30,7 @@ class Database:
         self.engine = self.dialect.engine()
         self._reading = self.engine.execution_options(**self.dialect.reading)
         try:
-            with self._translated():
+            with _translated(self.dialect):
                 stamped = self.dialect.look(self.engine, create)
             self._refuse_unknown(stamped)
             if stamped != HEAD:
@@ -58,7 +58,7 @@ class Database:
 
         No two ``queued`` ones overlap, in whatever processes; of SQLite's, no two at all.
         """
-        with self.dialect.alone, self._translated(), self.engine.connect() as plain:
+        with self.dialect.alone, _translated(self.dialect), self.engine.connect() as plain:
             connection = plain.execution_options(writes=True)
             with connection.begin():
                 if queued:
@@ -68,32 +68,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view of the database; readers never wait for writers."""
-        with self.dialect.alone, self._translated(), Session(self._reading, autoflush=False) as session:
+        with self.dialect.alone, _translated(self.dialect), Session(self._reading, autoflush=False) as session:
             yield session
 
     def ask(self, sql: str, limit: int) -> Answer:
         """The first rows of any statement that reads. Raises ``StoreError`` on one that would write."""
         with self.read() as session:
             return self.dialect.ask(session.connection(), sql, limit)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Driver errors become ours, with the database's name and what to do."""
-        where = self.dialect.name
-        try:
-            yield
-        except IntegrityError as error:
-            raise StoreError(f"{where}: rows contradict each other: {error.orig}; nothing was saved") from error
-        except DBAPIError as error:
-            raise self.dialect.explain(error.orig) from error
-        except StatementError as error:
-            if isinstance(error.orig, StoreError):  # a value no column takes, from codec.py
-                raise StoreError(f"{where}: {error.orig}; nothing was saved") from error
-            raise
-        except OSError as error:
-            if error.errno == errno.ENOSPC and not isinstance(error, StoreError):
-                raise self.dialect.full(str(error)) from error
-            raise
 
     def _upgrade(self, connection: Connection) -> None:
         """To the newest schema, inside the caller's transaction: killed anywhere, the database is old or new."""
@@ -140,3 +121,33 @@ class Database:
     def close(self) -> None:
         """Give every connection back; SQLite's last one folds the WAL into the file."""
         self.engine.dispose()
+
+
+def stamp_of(url: str) -> tuple[str, str | None]:
+    """What messages call a database, and its schema's revision; nothing is made. Raises ``StoreError``."""
+    dialect = dialect_of(url)
+    engine = dialect.engine()
+    try:
+        with _translated(dialect):
+            return dialect.name, dialect.look(engine, create=True)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _translated(dialect: Dialect) -> Iterator[None]:
+    """Driver errors become ours, with the database's name and what to do."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise StoreError(f"{dialect.name}: rows contradict each other: {error.orig}; nothing was saved") from error
+    except DBAPIError as error:
+        raise dialect.explain(error.orig) from error
+    except StatementError as error:
+        if isinstance(error.orig, StoreError):  # a value no column takes, from codec.py
+            raise StoreError(f"{dialect.name}: {error.orig}; nothing was saved") from error
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC and not isinstance(error, StoreError):
+            raise dialect.full(str(error)) from error
+        raise

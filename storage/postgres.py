@@ -143,8 +143,13 @@ class Postgres:
             return StoreError(f"{self.name}: another process was in the way ({said}); nothing was saved: try again")
         if state == "25006":
             return StoreError(f"{self.name}: only statements that read can be asked ({said})")
-        if state == "3D000":
-            return StoreError(f"{self.name}: {said}; make it with: createdb {_database(self._url)}")
+        if said.startswith("connection failed"):  # psycopg gives these no state
+            absent = f'database "{_database(self._url)}" does not exist' in told
+            step = f"make it with: createdb {_database(self._url)}" if absent else "check the server, the name, the user"
+            return StoreError(
+                f"{self.name} cannot be reached: {said.split(' failed: ')[-1]}; {step}. A run that was writing to it "
+                "goes on from its last whole step: sparring resume"
+            )
         if not state or state.startswith(_LOST):
             return StoreError(
                 f"{self.name} does not answer ({said}); nothing half was saved: when the server is back, "

@@ -101,6 +101,8 @@ def _sandbox() -> Iterator[Finding]:
 def _database(db: str | None) -> Finding:
     from sparring.storage.schema import HEAD, schema_version
 
+    if "://" in (db or "") and not str(db).startswith("sqlite"):
+        return _server(str(db))
     path = Path((db or DATABASE).removeprefix("sqlite:///"))
     try:
         stamped = schema_version(path)
@@ -110,6 +112,20 @@ def _database(db: str | None) -> Finding:
         return Finding("database", None, f"{path} is not there yet; the first run makes it (schema {HEAD})")
     size = path.stat().st_size / 1e6
     return Finding("database", stamped <= HEAD, f"{path}, schema {stamped} (newest known {HEAD}), {size:.1f} MB")
+
+
+def _server(url: str) -> Finding:
+    """A database on a server: whether it answers, and with which schema."""
+    from sparring.storage.database import stamp_of
+    from sparring.storage.schema import HEAD
+
+    try:
+        name, stamped = stamp_of(url)
+    except SparringError as error:
+        return Finding("database", False, str(error))
+    if stamped is None:
+        return Finding("database", None, f"{name} is empty; the first run makes its tables (schema {HEAD})")
+    return Finding("database", stamped <= HEAD, f"{name}, schema {stamped} (newest known {HEAD})")
 
 
 def _model() -> Finding:

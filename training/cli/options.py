@@ -19,7 +19,12 @@ VARIABLE = "SPARRING_DB"
 
 Db = Annotated[
     str | None,
-    typer.Option("--db", envvar=VARIABLE, metavar="FILE", help="The database; sparring.db in this folder by default."),
+    typer.Option(
+        "--db",
+        envvar=VARIABLE,
+        metavar="FILE",
+        help="The database: a file, sparring.db in this folder by default, or postgresql+psycopg://user@host/name.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Overrides = Annotated[
@@ -61,13 +66,15 @@ def newest(store: Store) -> str:
 
     rows = runs(store)
     if not rows:
-        raise RunNotFound(f"no runs in {store.path or 'this database'} yet; `sparring run smoke` makes a small one")
+        raise RunNotFound(f"no runs in {store.name} yet; `sparring run smoke` makes a small one")
     return rows[-1].id
 
 
 def typed(store: Store, command: str) -> str:
     """``sparring COMMAND`` as a person must type it to reach this database."""
     usual = (os.environ.get(VARIABLE) or DATABASE).removeprefix("sqlite:///")
-    if store.path is None or store.path.resolve() == Path(usual).resolve():
+    if store.path is None and VARIABLE in os.environ:  # a server, and its password where it belongs
         return f"sparring {command}"
-    return f"sparring {command} --db {store.path}"
+    if store.is_memory or (store.path is not None and store.path.resolve() == Path(usual).resolve()):
+        return f"sparring {command}"
+    return f"sparring {command} --db {store.name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,7 +24,7 @@ def prune(
     with closing(reading(db)) as store:
         verdicts = judge(store, keep)
         gone = [verdict.run.id for verdict in verdicts if not verdict.kept]
-        folders = _folders(store.path, gone)
+        folders = [folder for folder in (store.checkpoints / run for run in gone) if folder.is_dir()]
         freed = let_go(store, gone) if yes and gone else 0
         if yes:
             for folder in folders:
@@ -43,14 +42,6 @@ def prune(
         typer.echo(f"{len(gone)} runs, {len(folders)} checkpoint folders and {freed:,} bytes of the database are gone")
     elif gone:
         typer.echo(f"nothing was deleted; this does it: {hint}")
-
-
-def _folders(database: Path | None, runs: list[str]) -> list[Path]:
-    """The checkpoint folders of these runs beside the database."""
-    if database is None:
-        return []
-    found = [database.resolve().parent / "checkpoints" / run for run in runs]
-    return [folder for folder in found if folder.is_dir()]
 
 
 def add_to(app: typer.Typer) -> None:

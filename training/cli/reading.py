@@ -93,16 +93,16 @@ def _counted(what: str, join: str, run: str, name: str) -> str:
 
 def curriculum(store: Store, run: str) -> list[Row]:
     """By ``arm``: ``episodes``, how many of them in the ``first`` and ``last`` quarter of the run, ``reward``."""
-    last = store.run(run).last_step or 0
+    last, mine = store.run(run).last_step or 0, number_of(run)
     return ask(
         store,
         f"""
         SELECT c.arm, sum(c.count) AS episodes, sum(CASE WHEN 4 * s.number <= {last} THEN c.count ELSE 0 END) AS first,
           sum(CASE WHEN 4 * s.number > 3 * {last} THEN c.count ELSE 0 END) AS last,
           (SELECT avg(e.reward) FROM episodes e JOIN steps q ON q.id = e.step_id JOIN curriculum_events d
-             ON d.step_id = e.step_id AND d.number = e.pick WHERE q.run_id = s.run_id AND d.arm = c.arm) AS reward
+             ON d.step_id = e.step_id AND d.number = e.pick WHERE q.run_id = {mine} AND d.arm = c.arm) AS reward
         FROM curriculum_events c JOIN steps s ON s.id = c.step_id
-        WHERE s.run_id = {number_of(run)} GROUP BY c.arm ORDER BY c.arm""",
+        WHERE s.run_id = {mine} GROUP BY c.arm ORDER BY c.arm""",
     )
 
 
@@ -112,12 +112,16 @@ def credits_of(store: Store, run: str, step: int, episode: int) -> dict[int, Row
     Where several trainers took the turn up, the advantage is of the one that pulled hardest and the pull their sum.
     """
     sql = f"""
-      SELECT t.number AS turn, a.reward, a.value AS advantage, sum(a.pull) AS pull, max(abs(a.pull)) AS hardest
+      SELECT t.number AS turn, a.reward, a.value AS advantage, a.pull
       FROM advantages a JOIN turns t ON t.id = a.turn_id JOIN episodes e ON e.id = t.episode_id
       JOIN steps s ON s.id = e.step_id AND a.step_id = s.id
       WHERE s.run_id = {number_of(run)} AND s.number = {int(step)} AND e.number = {int(episode)}
-      GROUP BY t.number"""
-    return {row["turn"]: {name: row[name] for name in ("reward", "advantage", "pull")} for row in ask(store, sql)}
+      ORDER BY t.number, abs(a.pull), a.id"""
+    found: dict[int, Row] = {}
+    for row in ask(store, sql):
+        pulled = found[row["turn"]]["pull"] if row["turn"] in found else 0.0
+        found[row["turn"]] = {**row, "pull": pulled + row["pull"]}
+    return {turn: {name: row[name] for name in ("reward", "advantage", "pull")} for turn, row in found.items()}
 
 
 def curve(rows: Sequence[EvaluationRow], name: str | None = None) -> list[EvaluationRow]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Work = Callable[[Watch, Callable[[], bool]], str]
 
 Built = TypeVar("Built")
-ALARMED = 7  # exit code of a run that a health alarm ended
 
 Unsafe = Annotated[
     bool,
@@ -182,15 +181,15 @@ def watched(course: Course, lines: list[str], work: Work) -> None:
         for line in ending(course, status):
             typer.echo(line)
     course.close()
-    if status == "stopped" and (stop.exit_code or course.health.stops):
-        raise typer.Exit(stop.exit_code or ALARMED)
+    if status == "stopped" and stop.exit_code:
+        raise typer.Exit(stop.exit_code)
 
 
 def _worked(course: Course, work: Work, stop: Stop) -> str:
     """Do the work under a view: ``done`` or ``stopped``, which the run's row then says too."""
     store, name = course.store, course.run
     title = f"{course.scenario.name} {name}"
-    progress = Progress(course.scenario, title, f"database {store.path}", store.evaluations(name))
+    progress = Progress(course.scenario, title, f"database {store.name}", store.evaluations(name))
     with view(progress) as watch:
         stop.tell = watch.say
         try:
@@ -214,7 +213,7 @@ def banner(course: Course, step: str, tier: str | None = None) -> list[str]:
     lines = [
         f"{scenario.name}, run {course.run}: {scenario.training.steps} steps of {step}",
         f"  model     {scenario.policy.model}, {size:,} parameters, on {device}",
-        f"  database  {course.store.path}",
+        f"  database  {course.store.name}",
     ]
     notes = course.learner.model.notes()
     if engine := getattr(getattr(course, "engine", None), "note", ""):
@@ -236,10 +235,6 @@ def ending(course: Course, status: str) -> list[str]:
         )
     worked = duration(seconds_of(store).get(name, 0.0))
     lines.append(f"  {worked} of work, weights {course.learner.weights_sha()[:16]}")
-    if course.health.watch.alarms:
-        lines.append(f"  health: {len(course.health.watch.alarms)} alarms are on: {typed(store, f'health {name}')}")
-    if status == "stopped" and course.health.stops:
-        lines.append("  stopped by an alarm that began (health.on_alarm: stop); resuming goes on beyond it")
     if status == "stopped":
         return [*lines, f"go on with   {typed(store, f'resume {name}')}"]
     return [

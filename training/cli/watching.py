@@ -136,7 +136,7 @@ def _ended(store: Store, run: str) -> str:
 
 def _show(scenario: Scenario, store: Store, run: str, followed: Iterator[list[WholeStep]]) -> None:
     """The live view of ``sparring run`` on a terminal, a line per step anywhere else."""
-    progress = Progress(scenario, f"{scenario.name} {run}", f"database {store.path}", note="Ctrl-C ends the watching")
+    progress = Progress(scenario, f"{scenario.name} {run}", f"database {store.name}", note="Ctrl-C ends the watching")
     screen = console()
     if not screen.is_terminal:
         for told in _told(scenario, followed):

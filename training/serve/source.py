@@ -217,5 +217,5 @@ def seed_for(store: Store, served: Served) -> int:
 def _newest(store: Store) -> str:
     rows = queries.runs(store)
     if not rows:
-        raise RunNotFound(f"no runs in {store.path or 'this database'} yet; `sparring run smoke` makes a small one")
+        raise RunNotFound(f"no runs in {store.name} yet; `sparring run smoke` makes a small one")
     return rows[-1].id
