@@ -29,6 +29,9 @@ from . import charts, pages, shown
 from .guard import LOOPBACK_NAMES, Guard
 from .registry import PAGES, Asked, Link, NotThere, Page, crumbs, plain
 
+for _module in pkgutil.iter_modules(pages.__path__):  # each registers its pages
+    importlib.import_module(f"{pages.__name__}.{_module.name}")
+
 HERE = Path(__file__).parent
 NOT_FOUND, BROKEN, UNREADABLE = 404, 500, 503
 
@@ -183,8 +186,6 @@ def _json(value: Any, status: int = 200) -> Response:
 
 def routes(site: Site) -> list[Route | Mount]:
     """A route for every page and one for its twin, which comes first: ``r1.json`` would be a run's name too."""
-    for module in pkgutil.iter_modules(pages.__path__):
-        importlib.import_module(f"{pages.__name__}.{module.name}")
     twins = [Route(one.path + ".json", site.twin(one)) for one in PAGES.values()]
     plainly = [Route(one.path, site.html(one)) for one in PAGES.values()]
     static = Mount("/static", StaticFiles(directory=HERE / "static"), name="static")

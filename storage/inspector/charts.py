@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 400  # what a twin holds of a curve
 DRAWN_POINTS = 160  # what a card of a few hundred pixels shows
-WIDE, HIGH = 420, 190
+WIDE, HIGH = 360, 176
 ALONE = 14  # curves of so few points show each of them
 Values = Sequence[float | None]
 
@@ -148,13 +149,13 @@ def _pygal() -> Any:
         import pygal
     except ImportError as error:
         raise MissingExtra("the page draws with pygal: pip install 'sparring[ui]'") from error
+    # pygal finds plugins by an importer of a kind that Python no longer has, which warns at every import after it
+    sys.meta_path[:] = [one for one in sys.meta_path if not type(one).__module__.startswith("pygal")]
     return pygal
 
 
 def _options(**more: Any) -> dict[str, Any]:
-    from pygal.style import Style
-
-    style = Style(label_font_size=11, major_label_font_size=11, font_family="sans-serif")
+    style = _pygal().style.Style(label_font_size=11, major_label_font_size=11, font_family="sans-serif")
     return {
         "style": style, "width": WIDE, "height": HIGH, "js": [], "css": [], "show_legend": False, "margin": 6,
         "no_data_text": "", "truncate_label": -1, "pretty_print": False, **more,

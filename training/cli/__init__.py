@@ -19,6 +19,7 @@ from . import (
     exporting,
     health,
     indexing,
+    inspecting,
     measuring,
     pretraining,
     pruning,
@@ -30,6 +31,7 @@ from . import (
     sql,
     static,
     studying,
+    verifying,
     watching,
     why,
 )
@@ -85,6 +87,7 @@ FAMILIES = (
     why,
     watching,
     health,
+    inspecting,
     comparing,
     differing,
     replaying,
@@ -93,6 +96,7 @@ FAMILIES = (
     sql,
     exporting,
     pruning,
+    verifying,
     indexing,
     doctor,
 )

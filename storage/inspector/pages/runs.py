@@ -34,7 +34,7 @@ def runs(store: Store, asked: Asked) -> Model:
         "total": total,
         "next": int(shown[-1].id[1:]) if len(rows) > PER_PAGE else None,
         "live": any(row.status == "running" for row in shown),
-        "database": str(store.path or "in memory"),
+        "database": store.name,
     }
 
 
