@@ -31,7 +31,6 @@ from . import (
     sql,
     static,
     studying,
-    verifying,
     watching,
     why,
 )
@@ -96,7 +95,6 @@ FAMILIES = (
     sql,
     exporting,
     pruning,
-    verifying,
     indexing,
     doctor,
 )
