@@ -15,7 +15,8 @@ from sparring.envs.types import Episode
 from sparring.scenarios.errors import RunNotFound, StoreError
 
 from .codec import unescape, unpack_figures, unpack_json
-from .hashes import episode_hash, lasting, sha
+from .damage import wrong_steps
+from .hashes import lasting, sha
 from .rebuild import rebuild
 from .records import RunRow, StoredEpisode
 from .rows import parts
@@ -217,20 +218,10 @@ def episode_ids(store: Store, run: str, places: Sequence[tuple[int, int]]) -> li
 
 
 def damaged(store: Store, run: str) -> list[str]:
-    """Public ids of episodes whose rows no longer match the hash they were saved with."""
-    number = run_number(run)
-    wanted = select(Episodes.id, Episodes.hash, Steps.number.label("step"), Episodes.number).join(Steps)
-    wanted = wanted.where(Steps.run_id == number).order_by(Episodes.id)
+    """Public ids of episodes and steps whose rows no longer match the hash they were saved with."""
     with store.read() as session:
-        rows = session.execute(wanted).all()
-        return [f"r{number}/{row.step}/{row.number}" for row in rows if not _whole(session, row.id, row.hash)]
-
-
-def _whole(session: Session, stored: int, expected: str) -> bool:
-    try:
-        return episode_hash(rebuild(session, [stored])[0]) == expected
-    except (StoreError, ValueError, LookupError, TypeError):  # what damaged bytes raise on their way back
-        return False
+        ids = session.scalars(select(Steps.id).where(Steps.run_id == run_number(run)).order_by(Steps.number)).all()
+        return [finding.where for finding in wrong_steps(session, ids)]
 
 
 def run_hash(store: Store, run: str) -> str:

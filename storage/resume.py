@@ -9,22 +9,26 @@ from sqlalchemy.orm import Session, aliased
 
 from sparring.scenarios.errors import StoreError
 
+from .damage import SALVAGE, wrong_steps
 from .records import CheckpointRow, ResumePoint
 from .rows import table
+from .step_hashes import KEPT_STATES
 from .tables import Borrowed, Checkpoints, Episodes, PolicyVersions, Runs, Scenarios, States, Steps
 
-KEPT_STATES = 8  # trainer state is kept for this many newest checkpoints, so only these can be resumed from
+__all__ = ["KEPT_STATES", "roll_back"]
 
 
 def roll_back(connection: Connection, number: int, usable: Callable[[CheckpointRow], bool]) -> ResumePoint:
     """Delete the steps past the newest usable checkpoint of run ``number`` and say where it stands.
 
     Episodes these steps borrowed belong to other steps and stay. Steps that lent episodes to another run are not
-    deleted: ``StoreError``, with nothing changed.
+    deleted: ``StoreError``, with nothing changed. So is a run whose step to go on from changed since it was saved.
     """
     with Session(connection, autoflush=False) as session:
         step, saved = _newest(session, number, usable)
         last = None if step is None else step.number
+        if step is not None:
+            _refuse_damaged(session, number, step.id)
         past = [Steps.run_id == number] + ([] if last is None else [Steps.number > last])
         _refuse_lent(session, number, past)
         connection.execute(delete(table(Steps)).where(*past))
@@ -43,6 +47,15 @@ def roll_back(connection: Connection, number: int, usable: Callable[[CheckpointR
             weights_sha="" if step is None else _weights(session, step),
             policy_version=0 if step is None else step.policy_version,
             seed=run.seed,
+        )
+
+
+def _refuse_damaged(session: Session, number: int, step_id: int) -> None:
+    """Raise ``StoreError`` when the step a run would go on from, its episodes or the run's row changed."""
+    for finding in wrong_steps(session, [step_id]):
+        raise StoreError(
+            f"{finding.where}: {finding.what}; run r{number} would go on from damaged rows, so nothing was changed: "
+            f"`sparring verify r{number}` tells what else is damaged, {SALVAGE}"
         )
 
 

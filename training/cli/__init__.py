@@ -31,6 +31,7 @@ from . import (
     sql,
     static,
     studying,
+    verifying,
     watching,
     why,
 )
@@ -95,6 +96,7 @@ FAMILIES = (
     sql,
     exporting,
     pruning,
+    verifying,
     indexing,
     doctor,
 )
