@@ -83,7 +83,7 @@ def held_out(measured: Sequence[EvaluationRow]) -> list[Figure | None]:
         elif row.temperature == usual:
             arms[row.name][settings(dict(row.parameters)).removeprefix("arm=")][row.step] = row.value
     by_arm = [_measured(f"Held-out {name} by arm", of_arm) for name, of_arm in sorted(arms.items())]
-    return [_measured("Held-out accuracy", whole), *by_arm]
+    return [_measured("Held out, all tasks", whole), *by_arm]
 
 
 def _measured(title: str, curves: Mapping[str, Mapping[int, float]]) -> Figure | None:
