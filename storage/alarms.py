@@ -85,7 +85,7 @@ def alarms_on(store: Store) -> dict[str, int]:
         return {f"r{row.run_id}": row.n for row in session.execute(wanted)}
 
 
-def ever(store: Store) -> dict[str, int]:
+def alarms_ever(store: Store) -> dict[str, int]:
     """By run id: how many different alarms it had in any step."""
     wanted = select(Steps.run_id, func.count(Alarms.name.distinct()).label("n")).join(
         Alarms, Alarms.step_id == Steps.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sparring.storage.alarms import alarms, alarms_on, ever
+from sparring.storage.alarms import alarms, alarms_ever, alarms_on
 from sparring.storage.queries import run_hash, select_rows
 from sparring.storage.records import AlarmRow, StepRecord
 from sparring.storage.store import Store
@@ -36,7 +36,7 @@ def test_runs_are_told_by_the_alarms_that_are_on_and_that_ever_were() -> None:
     with Store.memory() as store:
         first, second = fill(store, (HIGH, LOW), (HIGH,)), fill(store, (LOW,), ())
         assert alarms_on(store) == {first: 1}
-        assert ever(store) == {first: 2, second: 1}
+        assert alarms_ever(store) == {first: 2, second: 1}
         assert alarms(store, fill(store, ())) == []
 
 

@@ -25,21 +25,27 @@ if TYPE_CHECKING:
 
 def list_runs(as_json: AsJson = False, db: Db = None) -> None:
     """List every run: its status, how far it came, and its held-out accuracy from first to last."""
+    from sparring.storage.alarms import alarms_ever, alarms_on
     from sparring.storage.queries import runs
 
     with closing(reading(db)) as store:
         worked = rows_of.seconds_of(store)
-        found = [_run_row(store, row, worked.get(row.id, 0.0)) for row in runs(store)]
+        on, ever = alarms_on(store), alarms_ever(store)
+        found = [
+            _run_row(store, row, worked.get(row.id, 0.0), (on.get(row.id, 0), ever.get(row.id, 0)))
+            for row in runs(store)
+        ]
     if as_json:
         print_json(found)
         return
-    shown = table("run", "name", "status", "seed", "step", "accuracy", "started", "minutes", right=("seed", "minutes"))
+    columns = ("run", "name", "status", "seed", "step", "accuracy", "alarms", "started", "minutes")
+    shown = table(*columns, right=("seed", "minutes"))
     for row in found:
         first, last = row["accuracy_first"], row["accuracy_last"]
         change = "-" if first is None else f"{first:.3f} -> {last:.3f}"
         step = "-" if row["last_step"] is None else f"{row['last_step']}/{row['steps']}"
         started = row["started_at"][:16].replace("T", " ")
-        cells = (row["id"], row["name"], row["status"], str(row["seed"]), step, change, started)
+        cells = (row["id"], row["name"], row["status"], str(row["seed"]), step, change, _alarms(row), started)
         shown.add_row(*cells, f"{row['minutes']:.1f}")
     console().print(shown)
 
@@ -94,7 +100,7 @@ def _chosen(store: Store, at: Place, order: Order) -> Place:
     return Place(at.run, step, episode)
 
 
-def _run_row(store: Store, row: RunRow, seconds: float) -> dict[str, Any]:
+def _run_row(store: Store, row: RunRow, seconds: float, alarms: tuple[int, int]) -> dict[str, Any]:
     measured = rows_of.curve(store.evaluations(row.id), rows_of.MAIN)
     return {
         "id": row.id,
@@ -105,15 +111,27 @@ def _run_row(store: Store, row: RunRow, seconds: float) -> dict[str, Any]:
         "steps": rows_of.scenario_of(store, row.id).get("training", {}).get("steps", row.last_step),
         "accuracy_first": measured[0].value if measured else None,
         "accuracy_last": measured[-1].value if measured else None,
+        "alarms_on": alarms[0],
+        "alarms_ever": alarms[1],
         "started_at": row.started_at,
         "finished_at": row.finished_at,
         "minutes": seconds / 60,
     }
 
 
+def _alarms(row: dict[str, Any]) -> str:
+    """How many health alarms are on, or were; nothing for none."""
+    on, ever = row["alarms_on"], row["alarms_ever"]
+    return f"{on} on" if on else f"{ever} over" if ever else "-"
+
+
 def _show_run(store: Store, run: str, as_json: bool) -> None:
+    from sparring.storage.alarms import alarms
+
     row = store.run(run)
-    summary = _run_row(store, row, rows_of.seconds_of(store).get(run, 0.0))
+    spans = alarms(store, run)
+    counts = (sum(span.ended is None for span in spans), len({span.name for span in spans}))
+    summary = _run_row(store, row, rows_of.seconds_of(store).get(run, 0.0), counts)
     measured, arms = store.evaluations(run), rows_of.curriculum(store, run)
     refused, invalid = rows_of.refused(store, run), rows_of.invalid(store, run)
     if as_json:
@@ -131,6 +149,8 @@ def _show_run(store: Store, run: str, as_json: bool) -> None:
     screen = console()
     screen.print(f"{run} {row.name}: {row.status}, seed {row.seed}", style="bold", markup=False)
     screen.print("  " + ", ".join(_facts(row, summary)), markup=False)
+    if spans:
+        screen.print(f"  health alarms {_alarms(summary)}: {typed(store, f'health {run}')}", style="bold", markup=False)
     for part in _run_tables(store, run, arms, refused, invalid):
         screen.print()
         screen.print(part)
