@@ -95,8 +95,9 @@ def roles_of(scenario: Any, lines: Sequence[StepLine]) -> list[str]:
 
 
 def _facts(session: Session, row: RunRow, lines: Sequence[StepLine]) -> dict[str, Any]:
-    def total(name: str) -> float:
-        return sum(line.figures.get(name) or 0 for line in lines)
+    def total(name: str) -> float | None:
+        known = [value for line in lines if (value := line.figures.get(name)) is not None]
+        return sum(known) if known else None  # a run that was recorded or brought in may tell none
 
     rewards = [line.reward for line in lines if line.reward is not None]
     return {
@@ -125,7 +126,7 @@ def _answers(session: Session, lines: Sequence[StepLine]) -> dict[str, Any]:
         "solve_rates": window.solve_rates(session, recent),
         "invalid": window.invalid(session, recent),
         "refusals": window.refusals(session, recent),
-        "diversity": figure("Different tasks of a step's tasks", x, {"share": shares}, low=0, high=1),
+        "diversity": figure("Different tasks in a step", x, {"share": shares}, unit="share", low=0, high=1),
     }
 
 

@@ -64,6 +64,7 @@ def planned(scenario: Any) -> int | None:
 def _line(store: Store, row: RunRow, facts: Mapping[str, Any]) -> dict[str, Any]:
     lines = history(store, row.id)
     rewards = [line.reward for line in lines if line.reward is not None]
+    tokens = [value for line in lines if (value := line.figures.get("tokens")) is not None]
     by = -(-len(rewards) // SPARK) or 1
     return {
         "id": row.id,
@@ -74,7 +75,7 @@ def _line(store: Store, row: RunRow, facts: Mapping[str, Any]) -> dict[str, Any]
         "last_at": lines[-1].saved_at if lines else row.started_at,
         "steps": len(lines),
         "last_step": row.last_step,
-        "tokens": sum(line.figures.get("tokens") or 0 for line in lines),
+        "tokens": sum(tokens) if tokens else None,
         "seconds": sum(line.seconds for line in lines),
         "reward": rewards[::by],
         "reward_last": rewards[-1] if rewards else None,

@@ -55,7 +55,7 @@ async function renew() {
 }
 function say(word) {
   pulse.classList.toggle("on", word === "live");
-  pulse.textContent = word;
+  if (pulse.textContent !== word) pulse.textContent = word; // not announced again and again
 }
 function schedule() {
   clearTimeout(waiting);
