@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from sparring.scenarios.errors import RunNotFound, SchemaMismatch, StoreError
+from sparring.scenarios.errors import RunBusy, RunNotFound, SchemaMismatch, StoreError
 from sparring.storage import queries
 from sparring.storage.records import AlarmRow, CheckpointRow
+from sparring.storage.salvaging import SavedRun, salvage
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
-from sparring.storage.tables import Base
+from sparring.storage.tables import Base, Episodes, Steps
 from sparring.storage.verifying import verify, verify_at, wrong_file
 
 KINDS = ("bit", "bit", "bit", "sector", "bit", "bit", "page", "bit", "cut")  # bits are the hardest to see
@@ -194,3 +196,87 @@ def test_a_file_that_cannot_be_opened_is_a_finding_and_an_absent_one_an_error(fi
 @pytest.mark.slow
 def test_damage_is_never_silent_at_two_hundred_places(file: Path) -> None:
     assert silent(fill(file), 200) == []
+
+
+def salvaged(file: Path) -> list[SavedRun]:
+    new = file.with_name("new.db")
+    found = salvage(file, new)
+    assert verify_at(str(new)).findings == []
+    return found
+
+
+def episodes(file: Path) -> dict[tuple[int, int], str]:
+    """The hash of every episode, by step and number."""
+    with Store(file, create=False) as store, store.read() as session:
+        wanted = select(Steps.number, Episodes.number, Episodes.hash).join(Episodes, Episodes.step_id == Steps.id)
+        return {(step, number): value for step, number, value in session.execute(wanted)}
+
+
+def test_a_whole_database_is_salvaged_as_it_is(file: Path) -> None:
+    (run,) = salvaged(fill(file))
+    assert (run.steps, run.episodes, run.cut, run.rest, run.lost, run.resumable) == (3, 9, None, None, [], 2)
+    before, after = readable(file), readable(file.with_name("new.db"))
+    assert before == after
+
+
+def test_a_run_keeps_what_is_before_the_damage_and_another_holds_the_rest(file: Path) -> None:
+    """Bites: with the cut left out the run goes on over a step whose episode is lost."""
+    change(fill(file), "UPDATE turns SET said = 'x' WHERE id = 40")  # of r1/1/0
+    (run,) = salvaged(file)
+    assert (run.steps, run.cut, run.rest, run.rest_episodes, run.resumable) == (1, 1, "r2", 5, 0)
+    assert [finding.where for finding in run.lost] == ["r1/1/0"]
+    with Store(file.with_name("new.db"), create=False) as store:
+        assert [step.step for step in queries.steps(store, "r2")] == [1, 2]
+        assert store.resume_point("r1").last_step == 0
+    assert episodes(file.with_name("new.db")).keys() == episodes(file).keys() - {(1, 0)}
+
+
+def test_a_step_whose_figures_are_damaged_keeps_its_episodes(file: Path) -> None:
+    change(fill(file), "UPDATE steps SET metrics = '{}' WHERE number = 2")
+    (run,) = salvaged(file)
+    assert (run.steps, run.cut, run.rest_episodes) == (2, 2, 3)
+    with Store(file.with_name("new.db"), create=False) as store:
+        assert queries.steps(store, "r2")[0].metrics == {} and queries.steps(store, "r2")[0].groups == 0
+
+
+def test_a_lent_episode_that_is_lost_cuts_the_run_that_borrowed_it(file: Path) -> None:
+    with Store(fill(file)) as store:
+        store.start_run("second", {"name": "second"}, "other", 0)
+        lent = queries.stored_episodes(store, "r1", range(1, 2))[0]
+        store.save_step("r2", sample_step(0, episodes=2))
+        store.save_step("r2", replace(sample_step(1, episodes=2), borrowed=(lent.id,)))
+    change(file, "UPDATE turns SET said = 'x' WHERE id = 40")
+    first, second = salvaged(file)
+    assert (first.cut, second.cut, second.steps, second.rest) == (1, 1, 1, "r4")
+
+
+def test_what_is_salvaged_of_damaged_files_is_every_episode_with_a_good_hash(file: Path) -> None:
+    """Bites: leave the episodes of damaged steps out."""
+    before, rng = episodes(fill(file)), random.Random(5)
+    for number in range(12):
+        copy = file.with_name("copy.db")
+        shutil.copy(file, copy)
+        damage(copy, KINDS[number % len(KINDS)], rng)
+        try:
+            found = verify_at(str(copy)).findings
+            salvaged(copy)
+        except StoreError as error:
+            assert "nothing can be read" in str(error) or "schema" in str(error)
+            continue
+        kept = episodes(file.with_name("new.db"))
+        bad = {finding.where for finding in found if finding.part == "episode"}
+        assert kept.items() <= before.items()
+        if not any("cannot be" in finding.what for finding in found):
+            assert {place for place in before if f"r1/{place[0]}/{place[1]}" not in bad} == kept.keys()
+        for beside in (*file.parent.glob("copy.db*"), *file.parent.glob("new.db*")):
+            beside.unlink()
+
+
+def test_salvage_writes_over_nothing_and_disturbs_no_run(file: Path) -> None:
+    with Store(file) as store:
+        store.start_run("sample", {"name": "sample"}, "digest", 0)
+        with pytest.raises(RunBusy, match="being written"):
+            salvage(file, file.with_name("new.db"))
+    file.with_name("new.db").write_text("mine")
+    with pytest.raises(StoreError, match="exists already"):
+        salvage(file, file.with_name("new.db"))

@@ -16,6 +16,7 @@ from .output import console, print_json, table, visible
 if TYPE_CHECKING:
     from sparring.storage.damage import Verified
     from sparring.storage.records import CheckpointRow
+    from sparring.storage.salvaging import SavedRun
 
 DAMAGED = 1
 _SHOWN = 200  # findings on the screen; --json has all
@@ -38,6 +39,40 @@ def verify(
         _tell(found)
     if found.findings:
         raise typer.Exit(DAMAGED)
+
+
+def salvage(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="The damaged database; it is only read.")],
+    to: Annotated[Path, typer.Option("--to", metavar="NEW.db", help="A new database.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy every run, step and episode that is still what was saved from a damaged database into a new one."""
+    from sparring.storage.salvaging import salvage as copy_whole
+
+    runs = copy_whole(source, to, lambda done, total: _progress("salvage", done, total))
+    _progress("", 0, 0)
+    if as_json:
+        print_json({"database": str(to), "runs": runs})
+        return
+    for run in runs:
+        typer.echo(_kept(run))
+        for finding in run.lost[:_SHOWN]:
+            typer.echo(f"  lost: {visible(finding.where)}: {visible(finding.what)}")
+        if len(run.lost) > _SHOWN:
+            typer.echo(f"  and {len(run.lost) - _SHOWN} more; --json lists all")
+    typer.echo(f"{to} holds what is whole; scores given once more by `sparring rescore` are not copied")
+
+
+def _kept(run: SavedRun) -> str:
+    """What became of a run, in a sentence or two."""
+    words = f"{run.run} {visible(run.name)}: {run.steps} steps with {run.episodes} episodes"
+    if run.cut is not None:
+        words += f", up to its first damaged step {run.cut}"
+        if run.rest:
+            words += f"; {run.rest} holds {run.rest_episodes} whole episodes from there on, for reading"
+    if run.resumable is not None:
+        return f"{words}; its newest checkpoint is of step {run.resumable}"
+    return f"{words}; no checkpoint of it can be resumed from"
 
 
 def _wrong(saved: CheckpointRow) -> str:
@@ -96,3 +131,4 @@ def _tell(found: Verified) -> None:
 def add_to(app: typer.Typer) -> None:
     """Put these commands on ``app``."""
     app.command("verify")(verify)
+    app.command("salvage")(salvage)

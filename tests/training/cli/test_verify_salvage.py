@@ -36,3 +36,21 @@ def test_json_has_every_finding_with_what_to_do(filled: str, told: Told) -> None
 def test_the_newest_checkpoint_is_looked_for(filled: str, told: Told) -> None:
     done = told("verify")
     assert done.exit_code == 1 and "is gone or incomplete" in done.output
+
+
+def test_salvage_says_what_is_kept_lost_and_where_the_rest_is(filled: str, told: Told) -> None:
+    spoil("UPDATE turns SET said = 'x' WHERE id = (SELECT max(id) FROM turns)")
+    done = told("salvage", "sparring.db", "--to", "new.db")
+    assert done.exit_code == 0, done.output
+    assert "up to its first damaged step 2; r2 holds 3 whole episodes" in done.output
+    assert "lost: r1/2/3" in done.output and "newest checkpoint is of step 1" in done.output
+    assert told("verify", "--db", "new.db", "--no-checkpoints").exit_code == 0
+    again = told("salvage", "sparring.db", "--to", "new.db")
+    assert again.exit_code != 0 and "exists already" in again.output
+
+
+def test_salvage_in_json_names_runs_and_losses(filled: str, told: Told) -> None:
+    spoil("UPDATE steps SET seconds = 77 WHERE number = 1")
+    (run,) = json.loads(told("salvage", "sparring.db", "--to", "new.db", "--json").output)["runs"]
+    assert (run["steps"], run["cut"], run["rest"]) == (1, 1, "r2")
+    assert [loss["where"] for loss in run["lost"]] == ["r1/1"]
