@@ -21,7 +21,7 @@ from sparring.scenarios.errors import ScenarioError, StoreError
 from sparring.scenarios.problems import unknown
 from sparring.scenarios.schema import Ref, RoleSpec, Scenario
 from sparring.storage.leases import new_holder
-from sparring.storage.rescores import Rescore, Shift, Waiting, episodes_of
+from sparring.storage.rescores import Kind, Rescore, Shift, Waiting, episodes_of
 from sparring.storage.store import Store
 
 from .remarking import PROMPT, Judge, Remark, RubricSpec, make_judge, read_rubric
@@ -118,16 +118,21 @@ def _as_data(name: str, role: RoleSpec, engine: Ref) -> Options:
 
 
 def scorer_of(
-    one: Rescore, scenario: Scenario, figures: Mapping[int, Mapping[str, float | None]], workers: int, unsafe: bool
+    kind: Kind,
+    options: Mapping[str, Any],
+    scenario: Scenario,
+    figures: Mapping[int, Mapping[str, float | None]],
+    workers: int,
+    unsafe: bool,
 ) -> Scorer:
-    """What scores the turns of a scoring, made of its options; ``scenario`` is the run's.
+    """What scores turns, made of a scoring's options; ``scenario`` is the run's, with the environment that judges.
 
-    Raises ``ScenarioError`` where this machine's verifier is not the one the scoring was begun with.
+    Raises ``EngineError`` for a judge that is not there.
     """
-    if one.kind == "verifier":
+    if kind == "verifier":
         return Reverify(scenario, figures, workers, unsafe)
-    spec = RubricSpec(criteria=tuple(one.options["criteria"]))
-    return Remark(spec.rubric(), _made_judge(one, scenario, workers))
+    spec = RubricSpec(criteria=tuple(options["criteria"]))
+    return Remark(spec.rubric(), _made_judge(options.get("judge"), scenario, workers))
 
 
 def same_code(one: Rescore, scenario: Scenario) -> None:
@@ -140,8 +145,7 @@ def same_code(one: Rescore, scenario: Scenario) -> None:
         )
 
 
-def _made_judge(one: Rescore, scenario: Scenario, workers: int) -> Judge | None:
-    told = one.options.get("judge")
+def _made_judge(told: Options | None, scenario: Scenario, workers: int) -> Judge | None:
     if told is None:
         return None
     engine = Ref.model_validate(told["engine"])

@@ -2,145 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.training.parrots import WORLD, parrot_scenario, played, world_file
 
-from sparring.agents.engine import ByteRenderer, Request, ScriptedEngine
-from sparring.agents.graph import build_graph, play
-from sparring.agents.role import make_role
-from sparring.agents.settle import settle
-from sparring.agents.stage import Runtime
-from sparring.agents.world import Pool
-from sparring.envs.types import Episode, Pick
+from sparring.agents.engine import Request
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.load import from_resolved, load
-from sparring.scenarios.registry import environments, make
-from sparring.scenarios.schema import Scenario
 from sparring.storage.queries import run_hash, select_rows
-from sparring.storage.records import StepRecord
 from sparring.storage.rescore_figures import Compared, compared
 from sparring.storage.rescores import Asked, Rescore, begin, rescore
 from sparring.storage.store import Store
 from sparring.training import rescoring, reverifying
 
 forking = multiprocessing.get_context("fork")
-WORLD = '''
-from sparring.envs.base import Environment
-from sparring.envs.types import Score, Task
-from sparring.scenarios.registry import environments
-from pydantic import BaseModel, ConfigDict
-
-class Options(BaseModel):
-    """``fold``: letter case does not matter. ``breaks``: an answer at which it fails. ``greets``: how it begins."""
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    fold: bool = False
-    breaks: str = ""
-    greets: str = "say"
-
-@environments("parrot")
-class Parrot(Environment):
-    """Say the word in at most two tries."""
-    Config = Options
-    disclosures = ("reference",)
-
-    def sample(self, parameters, rng):
-        word = "".join("abcd"[i] for i in rng.integers(4, size=3))
-        return Task("parrot", {"text": word}, {"reference": word})
-
-    def begin(self, task):
-        if self.config.breaks == task.payload["text"]:
-            raise RuntimeError("cannot begin")
-        self.tries = 0
-        return self.config.greets + " " + task.payload["text"]
-
-    def step(self, action):
-        if self.config.breaks and self.config.breaks in action:
-            raise RuntimeError("the parrot flew away")
-        self.tries += 1
-        said, word = action.strip(), self.task.secret["reference"]
-        right = said.lower() == word if self.config.fold else said == word
-        over = right or self.tries == 2
-        return "right" if right else "again", float(right), over, False, {
-            "scores": [Score.valued("verifier", float(right), "parrot")]}
-
-    def state(self):
-        return self.tries
-
-    def set_state(self, state):
-        self.tries = state
-'''
-SCENARIO = """
-name: parrot
-environment: parrot
-load: [{world}]
-roles:
-  solver: {{kind: plain, prompt: say.md, reward: [verifier]}}
-  judge: {{kind: judge, prompt: full/judge, sees: [rubric], trainable: false}}
-graph:
-  nodes:
-    solve: {{role: solver, samples: 4}}
-    verify: {{do: step}}
-    more: {{role: solver}}
-  edges: [solve -> verify, verify -> more if unfinished, more -> verify]
-training: {{steps: 3}}
-"""
-Played = Callable[..., Store]
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's file with an environment; one for all tests, since a name can be taken once."""
-    file = tmp_path_factory.mktemp("world") / "world.py"
-    file.write_text(WORLD)
-    return file
 
 
 @pytest.fixture
-def parrot(world: Path, tmp_path: Path) -> Path:
-    """The scenario's file, beside its prompt."""
-    (tmp_path / "say.md").write_text("Say {{ text }}")
-    file = tmp_path / "parrot.yaml"
-    file.write_text(SCENARIO.format(world=world))
-    return file
-
-
-def answer(prompt: str, request: Request) -> str:
-    """A word the prompt asks for, shouted by every third, wrong from every fifth."""
-    word = prompt.rpartition("ay ")[2][:3]
-    return ("no", word.upper(), word, word, word)[request.seed % 5]
-
-
-def played(scenario: Scenario, store: Store, script: Callable[..., str] = answer, episodes: int = 6) -> Store:
-    """A run of two steps in the store, played with scripted words."""
-    run = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed).id
-    graph = build_graph(scenario.graph_spec())
-    pool = Pool(lambda: make(environments, scenario.environment))
-    roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
-    for step in (1, 2):
-        rng = np.random.Generator(np.random.Philox(step))
-        engines = {"policy": ScriptedEngine(script)}
-        runtime = Runtime(roles, engines, ByteRenderer(), pool, seed=(scenario.seed, step))
-        made: list[Episode] = []
-        for index in range(episodes):
-            with pool.lend() as environment:
-                task = environment.sample({name: v[0] for name, v in environment.parameters.items()}, rng)
-                episode = asyncio.run(play(graph, runtime, task=task, index=index))
-                made.append(settle(episode, roles, environment))
-        store.save_step(run, StepRecord(step, (Pick("all", {}, episodes),), tuple(made), policy_version=step))
-    store.finish_run(run, "done")
-    pool.close()
-    return store
+def parrot(tmp_path: Path) -> Path:
+    """The scenario's file."""
+    return parrot_scenario(tmp_path)
 
 
 @pytest.fixture
@@ -156,7 +46,7 @@ def verified(store: Store, *overrides: str, workers: int = 2, **asked: Any) -> C
     scenario = from_resolved(rescoring_json(resolved), overrides=overrides)
     options = {**rescoring.verifier_options(scenario), "against": "verifier"}
     one = begin(store, "r1", "verifier", scenario.environment.kind, options, Asked(**asked))
-    with closing(rescoring.scorer_of(one, scenario, {}, workers, False)) as scorer:
+    with closing(rescoring.scorer_of(one.kind, one.options, scenario, {}, workers, False)) as scorer:
         done = rescoring.work(store, one, scorer)
     assert (done.scored, done.lost) == (one.turns, 0)
     return compared(store, rescore(store, "r1", one.number))
@@ -252,16 +142,16 @@ def test_a_task_that_cannot_be_set_again_costs_its_own_answers_only(store: Store
     assert any("reset raised RuntimeError: cannot begin" in note for note, _ in found.invalid)
 
 
-def test_another_version_of_the_verifiers_code_is_noticed(store: Store, parrot: Path, world: Path) -> None:
+def test_another_version_of_the_verifiers_code_is_noticed(store: Store, parrot: Path) -> None:
     scenario = load(parrot)
     one = begin(store, "r1", "verifier", "parrot", rescoring.verifier_options(scenario), Asked())
     rescoring.same_code(one, scenario)
     try:
-        world.write_text(WORLD + "\n# mended\n")
+        world_file().write_text(WORLD + "\n# mended\n")
         with pytest.raises(ScenarioError, match="another version of the verifier's code"):
             rescoring.same_code(one, scenario)
     finally:
-        world.write_text(WORLD)
+        world_file().write_text(WORLD)
 
 
 def take_part(path: Path, scenario: Path, seconds: float) -> None:

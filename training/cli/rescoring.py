@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sparring.scenarios.errors import RunNotFound, ScenarioError
-
 from .options import AsJson, Db, Overrides, place, reading, typed
 from .output import console, number, one_line, print_json, table
-from .reading import scenario_of
-from .running import Unsafe, sandbox
+from .rescore_plan import Plan, Wanted, joined, planned, range_of
+from .running import Unsafe
 from .stopping import Stop, write
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sparring.scenarios.schema import Scenario
     from sparring.storage.rescore_figures import Compared
-    from sparring.storage.rescores import Asked, Rescore
+    from sparring.storage.rescores import Rescore
     from sparring.storage.store import Store
 
 ASKED = "stopping after the turns at hand, so that nothing is lost; once more stops at once"
@@ -58,21 +53,23 @@ def rescore(
     """Score a run's stored answers once more, by another verifier or rubric, and compare. Changes nothing stored."""
     if sum((verifier, rubric is not None, join is not None)) > 1:
         raise typer.BadParameter("--verifier, --rubric and --join exclude each other")
+    if join is not None and (role or steps or against or judge or new):
+        raise typer.BadParameter(f"--join {join}: it has its turns and its judge already; take out what chooses them")
+    if rubric is None and judge is not None:
+        raise typer.BadParameter("--judge answers the criteria of a --rubric")
     with closing(reading(db)) as store:
         name = place(store, run).run
         if not verifier and rubric is None and join is None:
             _list(store, name, as_json)
             return
-        wanted = _Wanted(store, name, tuple(role or ()), _range(steps), against)
         if join is not None:
-            one, scenario = _joined(store, name, join, overrides or [], again is not None)
+            plan = joined(store, name, join, overrides or [], again is not None)
         else:
-            scenario = _scenario(store, name, overrides or [], None if verifier else judge or "")
-            options = wanted.verifier(scenario) if rubric is None else wanted.rubric(scenario, rubric, judge)
-            one = _chosen(wanted, rubric, options, None if new else again or "unfinished")
-        if again is not None:
-            _take_up(store, one, again)
-        code = _work(store, one, scenario, workers, unsafe, as_json)
+            wanted = Wanted(store, name, tuple(role or ()), range_of(steps), against)
+            plan = planned(wanted, rubric, judge, overrides or [], None if new else again or "unfinished")
+        if again is not None and plan.one is not None:
+            _take_up(store, plan.one, again)
+        one, code = _worked(plan, workers, unsafe, as_json)
         _print(store, one, limit, as_json)
     if code:
         raise typer.Exit(code)
@@ -83,132 +80,6 @@ def add_to(app: typer.Typer) -> None:
     app.command("rescore")(rescore)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Which turns of a run, and the stored score they are compared by."""
-
-    store: Store
-    run: str
-    roles: tuple[str, ...]
-    steps: tuple[int | None, int | None]
-    against: str | None
-
-    def verifier(self, scenario: Scenario) -> dict[str, Any]:
-        """The options of a scoring by the environment. ``RunNotFound`` where it cannot judge this run's answers."""
-        from sparring.storage.rescores import authors
-        from sparring.training.rescoring import verifier_options
-
-        if self.store.run(self.run).info.get("recorded"):
-            raise RunNotFound(
-                f"{self.run} was recorded by sparring serve: a client's own code stood for the environment, and is not "
-                f"stored; measure its answers by criteria: {self._instead()}"
-            )
-        if not authors(self.store, self.run)[1]:
-            raise RunNotFound(
-                f"{self.run} holds no verifier score: environment {scenario.environment.kind!r} judged no answer of "
-                f"it; measure them by criteria: {self._instead()}"
-            )
-        return self._with(verifier_options(scenario), ["verifier"])
-
-    def rubric(self, scenario: Scenario, file: Path, judge: str | None) -> dict[str, Any]:
-        """The options of a scoring by the rubric in a file. ``ScenarioError`` where it is none."""
-        from sparring.storage.rescores import authors
-        from sparring.training.rescoring import rubric_options
-
-        options = rubric_options(scenario, file, judge)
-        spoke, judged = authors(self.store, self.run)
-        if not self.roles and not judged:
-            raise ScenarioError(
-                f"{self.run} holds no verifier score that would tell whose turns are answers; name them with --role; "
-                f"the roles are {', '.join(spoke) or 'none'}"
-            )
-        return self._with(options, ["rubric", "advice", "verifier"])
-
-    def asked(self, kind: str) -> Asked:
-        """The turns: those the environment judged, or all of the roles that are named."""
-        from sparring.storage.rescores import Asked
-
-        return Asked(self.roles, *self.steps, judged=kind == "verifier" or not self.roles)
-
-    def _with(self, options: dict[str, Any], usual: Sequence[str]) -> dict[str, Any]:
-        from sparring.scenarios.problems import unknown
-        from sparring.storage.rescores import authors, score_names
-
-        spoke, names = authors(self.store, self.run)[0], score_names(self.store, self.run)
-        for role in self.roles:
-            if role not in spoke:
-                raise ScenarioError(f"--role {role}: {unknown('role', role, spoke)}")
-        if self.against is not None and self.against not in names:
-            raise ScenarioError(f"--against {self.against}: {unknown('score', self.against, names)}")
-        against = self.against or next((name for name in usual if name in names), usual[-1])
-        return {**options, "against": against, "roles": sorted(self.roles), "steps": list(self.steps)}
-
-    def _instead(self) -> str:
-        return typed(self.store, f"rescore {self.run} --rubric FILE --role ROLE")
-
-
-def _range(steps: str | None) -> tuple[int | None, int | None]:
-    """``10:20``, ``10:``, ``:20`` or ``12`` as first and last step."""
-    found = re.fullmatch(r"(\d{1,9})|(\d{0,9}):(\d{0,9})", steps or ":")
-    if found is None:
-        raise typer.BadParameter(f"--steps {steps}: write FIRST:LAST, as in 10:20, 10: or :20, or one step")
-    one, first, last = found.groups()
-    low, high = (one, one) if one else (first, last)
-    return (int(low) if low else None, int(high) if high else None)
-
-
-def _scenario(store: Store, run: str, overrides: list[str], judge: str | None) -> Scenario:
-    """The run's scenario; ``judge`` is ``None`` where the verifier scores. Refuses overrides that have no say."""
-    from sparring.scenarios.load import from_resolved
-
-    say = "environment" if judge is None else f"roles.{judge}"
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key != say and not key.startswith(f"{say}."):
-            what = "the verifier" if judge is None else "the judge"
-            raise ScenarioError(f"-s {override}: only {say}... has a say in what {what} finds; take it out")
-    return from_resolved(scenario_of(store, run), overrides=overrides)
-
-
-def _joined(store: Store, run: str, join: int, overrides: list[str], again: bool) -> tuple[Rescore, Scenario]:
-    """Scoring ``join`` of a run, and the run's scenario as it was scored with."""
-    from sparring.scenarios.load import from_resolved
-    from sparring.storage import rescores
-    from sparring.training.rescoring import same_code
-
-    if overrides:
-        raise ScenarioError(f"-s {overrides[0]}: scoring {join} has its options already; begin another without --join")
-    one = rescores.rescore(store, run, join)
-    resolved = scenario_of(store, run)
-    environment = one.options.get("environment", resolved["environment"])
-    scenario = from_resolved({**resolved, "environment": environment})
-    if one.waiting or again:
-        same_code(one, scenario)
-    return one, scenario
-
-
-def _chosen(wanted: _Wanted, file: Path | None, options: dict[str, Any], taken_up: str | None) -> Rescore:
-    """The newest scoring by the same means that is unfinished (or, to score turns again, any), else a new one."""
-    from sparring.storage import rescores
-
-    store, run = wanted.store, wanted.run
-    kind: rescores.Kind = "verifier" if file is None else "rubric"
-    name = str(options["environment"]["kind"]) if file is None else file.name
-    if taken_up is not None:
-        named = [one for one in rescores.rescores(store, run)[::-1] if (one.kind, one.name) == (kind, name)]
-        alike = [one for one in named if rescores.same_means(one, options)]
-        if taken_up == "unfinished":
-            alike = [one for one in alike if one.waiting]
-        if alike:
-            return alike[0]
-        if taken_up != "unfinished":
-            raise RunNotFound(
-                f"{run} has no scoring by these means to take {taken_up} turns of; "
-                f"'{typed(store, f'rescore {run}')}' lists its scorings, and --join N names one"
-            )
-    return rescores.begin(store, run, kind, name, options, wanted.asked(kind))
-
-
 def _take_up(store: Store, one: Rescore, again: Again) -> None:
     from sparring.envs.types import Validity
     from sparring.storage.rescores import take_up
@@ -217,30 +88,21 @@ def _take_up(store: Store, one: Rescore, again: Again) -> None:
     typer.echo(f"{n} turns that ended {again} are scored again", err=True)
 
 
-def _work(store: Store, one: Rescore, scenario: Scenario, workers: int, unsafe: bool, quiet: bool) -> int:
-    """Score what waits; the exit code of a stop that was asked for, else 0."""
-    from sparring.storage.answers import steps_after
-    from sparring.storage.rescores import rescore
+def _worked(plan: Plan, workers: int, unsafe: bool, quiet: bool) -> tuple[Rescore, int]:
+    """Score what waits; the scoring, and the exit code of a stop that was asked for, else 0."""
+    if plan.one is not None and not (one := plan.begun()).waiting:
+        return one, 0
+    from sparring.training.rescoring import work
 
-    one = rescore(store, one.run, one.number)
-    if not one.waiting:
-        return 0
-    if one.waiting < one.turns:
-        typer.echo(f"scoring {one.number} of {one.run} goes on: {one.waiting} of {one.turns} turns wait", err=True)
-    from sparring.training.rescoring import scorer_of, work
-
-    figures = {step.step: step.metrics for step in steps_after(store, one.run, -1)} if scenario.scheduled else {}
-    guarded = sandbox(scenario, unsafe) if one.kind == "verifier" else nullcontext()
-    with (
-        guarded,
-        closing(scorer_of(one, scenario, figures, workers, unsafe)) as scorer,
-        _progress(one, quiet) as tell,
-        Stop(lambda _: write(ASKED)) as stop,
-    ):
-        done = work(store, one, scorer, stop.asked, tell)
+    with plan.guarded(unsafe), closing(plan.scorer(workers, unsafe)) as scorer:
+        one = plan.begun()
+        if one.waiting < one.turns:
+            typer.echo(f"scoring {one.number} of {one.run} goes on: {one.waiting} of {one.turns} turns wait", err=True)
+        with _progress(one, quiet) as tell, Stop(lambda _: write(ASKED)) as stop:
+            done = work(plan.store, one, scorer, stop.asked, tell)
     if done.lost:
         typer.echo(f"{done.lost} turns were scored by another process first; its scores count", err=True)
-    return stop.exit_code if stop.asked() else 0
+    return one, stop.exit_code if stop.asked() else 0
 
 
 @contextmanager

@@ -127,6 +127,7 @@ def _alarms(row: dict[str, Any]) -> str:
 
 def _show_run(store: Store, run: str, as_json: bool) -> None:
     from sparring.storage.alarms import alarms
+    from sparring.storage.rescores import rescores
 
     row = store.run(run)
     spans = alarms(store, run)
@@ -143,6 +144,7 @@ def _show_run(store: Store, run: str, as_json: bool) -> None:
                 "curriculum": arms,
                 "refused": refused,
                 "invalid": invalid,
+                "rescores": rescores(store, run),
             }
         )
         return
@@ -151,6 +153,8 @@ def _show_run(store: Store, run: str, as_json: bool) -> None:
     screen.print("  " + ", ".join(_facts(row, summary)), markup=False)
     if spans:
         screen.print(f"  health alarms {_alarms(summary)}: {typed(store, f'health {run}')}", style="bold", markup=False)
+    if again := rescores(store, run):
+        screen.print(f"  scored once more {len(again)} times: {typed(store, f'rescore {run}')}", markup=False)
     for part in _run_tables(store, run, arms, refused, invalid):
         screen.print()
         screen.print(part)
