@@ -17,6 +17,7 @@ from sparring.scenarios.errors import RunNotFound, StoreError
 from .checks import check
 from .database import Database
 from .dialects import Answer, Lock, unsecret
+from .readers import Readers
 from .records import CheckpointRow, EvaluationRow, ResumePoint, RunRow, StepRecord
 from .resume import KEPT_STATES, roll_back
 from .rows import now, table
@@ -43,6 +44,7 @@ class Store:
         """
         self._database = Database(url, create)
         self._locks: dict[int, Lock] = {}
+        self.readers = Readers(self.path)
 
     @classmethod
     def memory(cls) -> Self:
@@ -146,6 +148,7 @@ class Store:
             StepWriter(connection, number, record).write()
             if record.checkpoint is not None:
                 _prune(connection, number)
+        self.readers.look()
 
     def finish_run(self, run: str, status: str) -> None:
         """Set a run's status (running, stopped, done or failed) and give its lock back."""

@@ -191,7 +191,7 @@ def _worked(course: Course, work: Work, stop: Stop) -> str:
     title = f"{course.scenario.name} {name}"
     progress = Progress(course.scenario, title, f"database {store.name}", store.evaluations(name))
     with view(progress) as watch:
-        stop.tell = watch.say
+        stop.tell = store.readers.tell = watch.say
         try:
             status = work(watch, stop.asked)
         except KeyboardInterrupt:
