@@ -22,7 +22,6 @@ import struct
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from sparring.envs.types import Criterion, CriterionKind
@@ -45,11 +44,11 @@ def pack_wide(token_ids: Sequence[int]) -> bytes | None:
     """As ``pack_tokens``, without uint24: the form that content hashes are taken of."""
     if not token_ids:
         return None
-    with suppress(ValueError, TypeError):
-        return b"\x11" + bytes(token_ids)
-    for kind in (0x12, 0x14):  # the first id that does not fit ends an attempt
-        with suppress(OverflowError, TypeError):
+    for kind in (0x11, 0x12, 0x14):  # the first id that does not fit ends an attempt
+        try:
             return bytes([kind]) + _little(array(_TYPES[kind][0], token_ids))
+        except (OverflowError, TypeError):
+            pass
     raise StoreError(f"token ids must be whole numbers in [0, 2**32): {min(token_ids)}..{max(token_ids)}")
 
 
@@ -133,11 +132,25 @@ def unescape(stored: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), stored[len(_MARK) :])
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_SAFE = frozenset((str, int, bool, type(None)))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value surely comes back equal from plain JSON; ``False`` for what must be tried."""
+    kind = type(value)
+    if kind is dict:
+        return _TAG not in value and all(type(key) is str and _is_plain(item) for key, item in value.items())
+    return kind in _SAFE or (kind is list and all(map(_is_plain, value)))
+
+
 def pack_json(value: Any) -> str:
     """JSON text of any value; see the module's docstring for values plain JSON would change."""
+    if value is None:
+        return "null"
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        if not (isinstance(value, Mapping) and _TAG in value) and json.loads(text) == value:
+        text = _encode(value)
+        if _is_plain(value) or (not (isinstance(value, Mapping) and _TAG in value) and json.loads(text) == value):
             return text
     except (TypeError, ValueError):  # not JSON as it is: tagged below
         pass

@@ -66,40 +66,45 @@ def blobs_of(turn: Turn) -> Blobs:
 def episode_hash(episode: Episode, blobs: Sequence[Blobs] | None = None) -> str:
     """Hash of everything in an episode but its duration. ``blobs``: of its turns, where they are packed already."""
     blobs = [blobs_of(turn) for turn in episode.turns] if blobs is None else blobs
-    read: dict[int, list[str]] = {}  # siblings share one segment object
-    parts: Iterator[list[Any]] = itertools.chain(
-        [[episode.index, episode.pick, pack_json(episode.parameters), str(episode.ending), episode.error]],
-        (_turn(turn, packed, read) for turn, packed in zip(episode.turns, blobs, strict=True)),
+    read: dict[int, str] = {}  # siblings share one segment object
+    others: Iterator[list[Any]] = itertools.chain(
         (_task(task) for task in episode.tasks),
         ([i, *(_score(score) for score in episode.scores[i])] for i in sorted(episode.scores) if episode.scores[i]),
         ([i, *_rubric(episode.rubrics[i])] for i in sorted(episode.rubrics)),
         ([i, episode.refusals[i].reason, episode.refusals[i].detail] for i in sorted(episode.refusals)),
+    )  # none of them holds a mapping: there is no order of keys to settle
+    lines = itertools.chain(
+        [_JSON([episode.index, episode.pick, pack_json(episode.parameters), str(episode.ending), episode.error])],
+        (_turn(turn, packed, read) for turn, packed in zip(episode.turns, blobs, strict=True)),
+        map(_JSON, others),
     )
-    return _sha_of_lines(map(_JSON, parts))  # none of them holds a mapping: there is no order of keys to settle
+    return _sha_of_lines(lines)
 
 
 def _blob(data: bytes | None) -> str:
     return "" if data is None else data.hex()
 
 
-def _segment(segment: Segment | None, read: dict[int, list[str]]) -> list[str] | None:
+def _segment(segment: Segment | None, read: dict[int, str]) -> str:
     if segment is None:
-        return None
+        return "null"
     if id(segment) not in read:
-        read[id(segment)] = [segment.text, _blob(pack_wide(segment.token_ids))]
+        read[id(segment)] = _JSON([segment.text, _blob(pack_wide(segment.token_ids))])
     return read[id(segment)]
 
 
-def _turn(turn: Turn, blobs: Blobs, read: dict[int, list[str]]) -> list[Any]:
+def _turn(turn: Turn, blobs: Blobs, read: dict[int, str]) -> str:
+    """The turn as JSON; what is long goes around the encoder, which would look at every character."""
     parsed = turn.parsed and [turn.parsed.kind, pack_json(turn.parsed.value), turn.parsed.problem]
-    return [
-        *(turn.index, turn.parent, turn.node, turn.author, turn.said, turn.sample, turn.follows),
-        *(_segment(turn.context, read), _segment(turn.train_context, read)),
-        *(_blob(blobs.tokens), _blob(blobs.logprobs)),
+    said = _JSON([turn.index, turn.parent, turn.node, turn.author, turn.said, turn.sample, turn.follows])
+    context, train_context = _segment(turn.context, read), _segment(turn.train_context, read)
+    rest = [
         *(turn.finish, turn.policy_version, turn.engine, parsed, turn.task, turn.seed),
         *([turn.addressee] if turn.addressee is not None else []),  # absent: as rows of older schemas were hashed
         *([[span.version, span.start, span.end] for span in turn.spans]),  # absent too where there are none
     ]
+    tokens, logprobs = _blob(blobs.tokens), _blob(blobs.logprobs)
+    return f'{said[:-1]},{context},{train_context},"{tokens}","{logprobs}",{_JSON(rest)[1:]}'
 
 
 def _task(task: Task) -> list[Any]:

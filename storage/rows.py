@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeDecorator
 
 from .tables import (
     Advantages,
@@ -32,6 +35,8 @@ from .tables import (
     Tasks,
     Turns,
 )
+
+Packer = Callable[[Any], Any]
 
 # Parents before children; foreign keys that point back are checked at commit.
 _ORDER: tuple[type[Base], ...] = (
@@ -65,7 +70,7 @@ def first_free(connection: Connection, of: Table, count: int) -> int:
         from .postgres import reserve
 
         return reserve(connection, count)
-    return (connection.execute(select(func.max(of.c.id))).scalar() or 0) + 1
+    return (connection.exec_driver_sql(f'SELECT max(id) FROM "{of.name}"').scalar() or 0) + 1
 
 
 def new_ids(connection: Connection, of: Table) -> Iterator[int]:
@@ -78,24 +83,61 @@ def new_ids(connection: Connection, of: Table) -> Iterator[int]:
 
 
 class NewRows:
-    """The rows one transaction will insert."""
+    """The rows one transaction will insert, each column already as the driver takes it: ``rows`` by model.
+
+    SQLAlchemy's own insert asks every statement anew how values are bound; here a type is asked once.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Nothing is written before ``insert``."""
         self._connection = connection
         self.rows: dict[type[Base], list[dict[str, Any]]] = defaultdict(list)
         self._ids: dict[type[Base], Iterator[int]] = {}
+        self._packers: dict[type[Base], list[tuple[str, Packer]]] = {}
 
     def add(self, model: type[Base], columns: dict[str, Any]) -> int:
         """A row of these columns, which get a new id; it is returned."""
         if model not in self._ids:
             self._ids[model] = new_ids(self._connection, table(model))
+            self._packers[model] = _packers(model, self._connection.dialect)
         columns["id"] = new = next(self._ids[model])
+        for name, pack in self._packers[model]:
+            if name in columns:
+                columns[name] = pack(columns[name])
         self.rows[model].append(columns)
         return new
 
     def insert(self) -> None:
         """Write every row."""
         for model in _ORDER:
-            if self.rows[model]:
-                self._connection.execute(insert(table(model)), self.rows[model])
+            if rows := self.rows[model]:
+                names = tuple(rows[0])
+                sql, order = _statement(model, names, self._connection.dialect)
+                given = rows if order is None else [tuple([row[name] for name in order]) for row in rows]
+                self._connection.exec_driver_sql(sql, given)
+
+
+def _packers(model: type[Base], dialect: Dialect) -> list[tuple[str, Packer]]:
+    """Which columns take another value than a record's, and how it is made: ``columns.py`` says.
+
+    What their types are made of (text, doubles, bytes) the drivers take as it is.
+    """
+    own = ((column.key, column.type) for column in table(model).columns)
+    return [
+        (name, partial(kind.process_bind_param, dialect=dialect))
+        for name, kind in own
+        if isinstance(kind, TypeDecorator)
+    ]
+
+
+_STATEMENTS: dict[tuple[type[Base], tuple[str, ...], str], tuple[str, list[str] | None]] = {}
+
+
+def _statement(model: type[Base], names: tuple[str, ...], dialect: Dialect) -> tuple[str, list[str] | None]:
+    """An INSERT of these columns as the driver reads it, and their order where it takes them by place."""
+    key = (model, names, f"{dialect.name}+{dialect.driver}")
+    if key not in _STATEMENTS:
+        compiled = insert(table(model)).compile(dialect=dialect, column_keys=list(names))
+        assert isinstance(compiled, SQLCompiler)
+        _STATEMENTS[key] = (str(compiled), compiled.positiontup)
+    return _STATEMENTS[key]

@@ -11,25 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Integer,
-    Select,
-    TableClause,
-    TypeDecorator,
-    case,
-    column,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Select, TableClause, case, column, func, select
 from sqlalchemy import table as bare_table
-from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import Session
 
 from .codec import escape
@@ -71,9 +59,7 @@ COLUMNS: dict[type[Base], tuple[str, ...]] = {
     States: ("name", "value"),
 }
 _OF_STEP = (Checkpoints, CurriculumEvents, Episodes, Groups, Evaluations, Alarms, States)  # they name their step
-KEPT_STATES = 8  # trainer state is kept for this many newest checkpoints, so only these can be resumed from
 _OF_RUN, _APART = ".", "+"  # what stands before the second and the third part
-_DIALECT = DefaultDialect()
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -85,13 +71,15 @@ def of_new_rows(
     before: int | None,
     run: str,
 ) -> str:
-    """The hash of a step that is about to be inserted as ``rows``.
+    """The hash of a step that is about to be inserted as ``rows``, whose values are the driver's.
 
     ``turns`` names turns by position of their episode and number; ``lent`` are the hashes of the borrowed episodes,
     ``before`` is the number of the run's step before this one, ``run`` what ``of_run`` gives.
     """
     numbers = {row["id"]: int(row["number"]) for row in rows.get(Episodes, ())}
-    tables = {model: _bound(model, rows.get(model, ())) for model in COLUMNS}
+    tables = {
+        model: [[_plain(row.get(name)) for name in COLUMNS[model]] for row in rows.get(model, ())] for model in COLUMNS
+    }
     for inner in (Tasks, Turns):
         _place(tables[inner], ((numbers[row["episode_id"]],) for row in rows.get(inner, ())))
     _place(tables[Advantages], (turns[row["turn_id"]] for row in rows.get(Advantages, ())))
@@ -106,11 +94,9 @@ def of_run(session: Session | Connection, run_id: int) -> str:
     return _digest([list(row) for row in session.execute(wanted)])
 
 
-def of_stored_rows(session: Session | Connection, step_id: int, gap: bool = False) -> str:
-    """The hash of a step as its rows are now; with ``gap`` as if the step of the number before were there.
-
-    Raises ``LookupError`` when there is no such step, and what the driver raises on rows it cannot read.
-    """
+def of_stored_rows(session: Session | Connection, step_id: int) -> str:
+    """The hash of a step as its rows are now. Raises ``LookupError`` when there is no such step, and what the driver
+    raises on rows it cannot read."""
     steps, versions = _bare(Steps), _bare(PolicyVersions)
     step = session.execute(select(steps).where(steps.c.id == step_id)).mappings().one_or_none()
     if step is None:
@@ -118,8 +104,7 @@ def of_stored_rows(session: Session | Connection, step_id: int, gap: bool = Fals
     mine = (versions.c.run_id == step["run_id"]) & (versions.c.number == step["policy_version"])
     weights = session.execute(select(versions.c.weights_sha).where(mine)).scalar()
     earlier = select(func.max(steps.c.number)).where(steps.c.run_id == step["run_id"], steps.c.number < step["number"])
-    before = step["number"] - 1 if gap else session.execute(earlier).scalar()
-    around = [weights, before, _lent(session, step_id)]
+    around = [weights, session.execute(earlier).scalar(), _lent(session, step_id)]
     return _joined(_stored(session, step_id), around, of_run(session, step["run_id"]))
 
 
@@ -181,30 +166,14 @@ def _bare(model: type[Base]) -> TableClause:
     return bare_table(model.__tablename__, *(column(known.name) for known in model.__table__.columns))
 
 
-def _bound(model: type[Base], rows: Sequence[Row]) -> Table:
-    """What the database will hold of new rows."""
-    columns = [(name, *_binder(model.__table__.columns[name])) for name in COLUMNS[model]]
-    return [
-        [_plain(bind(row[name])) if name in row and not (plain and row[name] is None) else None
-         for name, bind, plain in columns]
-        for row in rows
-    ]  # fmt: skip
-
-
-def _binder(of: ColumnElement[Any]) -> tuple[Callable[[Any], Any], bool]:
-    """From a record's value to the column's, and whether ``None`` is a NULL without asking."""
-    if isinstance(of.type, TypeDecorator):
-        kind = of.type
-        return (lambda value: kind.process_bind_param(value, _DIALECT)), False
-    return (int, True) if isinstance(of.type, Integer) else ((lambda value: value), True)
-
-
 def _place(rows: Table, places: Iterable[Sequence[int]]) -> None:
     for row, place in zip(rows, places, strict=True):
         row[:0] = place
 
 
 def _plain(value: Any) -> Any:
+    if value is None or type(value) in (str, int):
+        return value
     if isinstance(value, bytes | memoryview):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, float):
