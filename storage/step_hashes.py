@@ -59,6 +59,7 @@ COLUMNS: dict[type[Base], tuple[str, ...]] = {
     States: ("name", "value"),
 }
 _OF_STEP = (Checkpoints, CurriculumEvents, Episodes, Groups, Evaluations, Alarms, States)  # they name their step
+KEPT_STATES = 8  # trainer state is kept for this many newest checkpoints, so only these can be resumed from
 _OF_RUN, _APART = ".", "+"  # what stands before the second and the third part
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -94,9 +95,11 @@ def of_run(session: Session | Connection, run_id: int) -> str:
     return _digest([list(row) for row in session.execute(wanted)])
 
 
-def of_stored_rows(session: Session | Connection, step_id: int) -> str:
-    """The hash of a step as its rows are now. Raises ``LookupError`` when there is no such step, and what the driver
-    raises on rows it cannot read."""
+def of_stored_rows(session: Session | Connection, step_id: int, gap: bool = False) -> str:
+    """The hash of a step as its rows are now; with ``gap`` as if the step of the number before were there.
+
+    Raises ``LookupError`` when there is no such step, and what the driver raises on rows it cannot read.
+    """
     steps, versions = _bare(Steps), _bare(PolicyVersions)
     step = session.execute(select(steps).where(steps.c.id == step_id)).mappings().one_or_none()
     if step is None:
@@ -104,7 +107,8 @@ def of_stored_rows(session: Session | Connection, step_id: int) -> str:
     mine = (versions.c.run_id == step["run_id"]) & (versions.c.number == step["policy_version"])
     weights = session.execute(select(versions.c.weights_sha).where(mine)).scalar()
     earlier = select(func.max(steps.c.number)).where(steps.c.run_id == step["run_id"], steps.c.number < step["number"])
-    around = [weights, session.execute(earlier).scalar(), _lent(session, step_id)]
+    before = step["number"] - 1 if gap else session.execute(earlier).scalar()
+    around = [weights, before, _lent(session, step_id)]
     return _joined(_stored(session, step_id), around, of_run(session, step["run_id"]))
 
 
