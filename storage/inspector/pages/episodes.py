@@ -43,12 +43,12 @@ NAMED = 6
 _CALL = re.compile(r"<([A-Za-z_][\w-]{0,63})>(.*?)</\1>", re.DOTALL)
 
 
-@page("/runs/{run}/steps/{step}/episodes/{number}", "episode.html", "Episode {number}")
+@page("/runs/{run}/steps/{step}/episodes/{episode}", "episode.html", "Episode {episode}")
 def episode(store: Store, asked: Asked) -> Model:
     """``?shade=advantage|logprob|none`` says what colours the words, ``?turn=7`` which branch is open."""
     shade = asked.query.get("shade", SHADES[0])
     turn = asked.count("turn", -1)
-    place = asked.words["run"], asked.number("step"), asked.number("number")
+    place = asked.words["run"], asked.number("step"), asked.number("episode")
     return episode_page(store, *place, shade if shade in SHADES else SHADES[0], turn if turn >= 0 else None)
 
 
@@ -82,6 +82,7 @@ def episode_page(
             session.scalar(select(way_of(Episodes.number)).where(Episodes.step_id == row.step_id, beyond))
             for way_of, beyond in ((func.max, Episodes.number < number), (func.min, Episodes.number > number))
         )
+    beside = before if after is None else after
     given = credits_of(store, row.id)
     turns = whole_episode.turns
     focus = turn if turn is not None and turn < len(turns) else _hardest(given, turns)
@@ -102,6 +103,7 @@ def episode_page(
     return _head(seen, row, arm) | {
         "before": None if before is None else f"{step_href(run, step)}/episodes/{before}",
         "after": None if after is None else f"{step_href(run, step)}/episodes/{after}",
+        "beside": None if beside is None else f"{run}/{step}/{beside}",
         "shade": shade,
         "shades": SHADES,
         "scale": seen.scale,

@@ -26,10 +26,10 @@ def listed(store: Store, asked: Asked) -> Model:
     }
 
 
-@page("/runs/{run}/steps/{step}/episodes/{number}/rubrics/{turn}", "rubric.html", "Rubric of turn {turn}")
+@page("/runs/{run}/steps/{step}/episodes/{episode}/rubrics/{turn}", "rubric.html", "Rubric of turn {turn}")
 def told(store: Store, asked: Asked) -> Model:
     """The rubric filed under a turn, with the answers it was put to and what others said about them."""
-    run, step, number = asked.words["run"], asked.number("step"), asked.number("number")
+    run, step, number = asked.words["run"], asked.number("step"), asked.number("episode")
     found_episode(store, run, step, number)
     episode = f"{run}/{step}/{number}"
     try:

@@ -116,7 +116,7 @@ def _why(store: Store, run: str, number: int, turns: int) -> dict[str, Any]:
                 "share": role.pull_abs / total if total else None,
                 "turns": [_turn(run, turn, role.pull_abs) for turn in role.turns],
             }
-            for role in report.roles
+            for role in sorted(report.roles, key=lambda role: -role.pull_abs)
         ],
         "turns_told": turns,
         "turns_next": min(4 * turns, MOST_TURNS) if any(role.n_turns > turns for role in report.roles) else None,
