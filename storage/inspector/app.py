@@ -8,7 +8,7 @@ import pkgutil
 import re
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,11 @@ def known(path: str) -> bool:
 class Site:
     """Answers for every page."""
 
-    def __init__(self, opened: Opened) -> None:
-        """``opened``: where they read."""
+    def __init__(self, opened: Opened, meanings: Mapping[str, str]) -> None:
+        """``opened``: where they read; ``meanings``: what health figures say, by name."""
         self.opened = opened
         self.templates = environment()
+        self.templates.globals["meanings"] = dict(meanings)
 
     def html(self, one: Page) -> Callable[[Request], Response]:
         """The endpoint of a page."""
@@ -216,15 +217,17 @@ def app(
     database: str | Path = "sqlite:///sparring.db",
     token: str | None = None,
     names: Sequence[str] | None = LOOPBACK_NAMES,
+    meanings: Mapping[str, str] | None = None,
 ) -> Starlette:
     """The pages of a database as an ASGI application.
 
-    ``token``: what a reader must show; ``names``: host names answered to, ``None`` for any (only with a token).
+    ``token``: what a reader must show; ``names``: host names answered to, ``None`` for any (only with a token);
+    ``meanings``: what each health figure is, by name, for whoever reads its curve.
     """
     if names is None and not token:
         raise ValueError("an address that others reach needs a token")
     opened = Opened(database)
-    site = Site(opened)
+    site = Site(opened, meanings or {})
     made = Starlette(
         routes=routes(site),
         middleware=[Middleware(Guard, token=token, names=names), Middleware(GZipMiddleware, minimum_size=2048)],

@@ -26,6 +26,7 @@ MOST_POINTS = 400  # what a twin holds of a curve
 DRAWN_POINTS = 160  # what a card of a few hundred pixels shows
 WIDE, HIGH = 360, 176
 ALONE = 14  # curves of so few points show each of them
+PLACES = {"d", "cx", "cy", "x", "y", "width", "height"}
 Values = Sequence[float | None]
 
 
@@ -141,7 +142,8 @@ def _span(values: Sequence[float], low: float | None, high: float | None) -> tup
     """The axis: the values with some air, or the fixed ends."""
     bottom, top = min(values), max(values)
     air = (top - bottom) * 0.06 or abs(top) * 0.1 or 1.0
-    return (bottom - air if low is None else min(low, bottom)), (top + air if high is None else max(high, top))
+    under = max(bottom - air, 0.0) if bottom >= 0 else bottom - air  # no axis goes below 0 for what does not
+    return (under if low is None else min(low, bottom)), (top + air if high is None else max(high, top))
 
 
 def _pygal() -> Any:
@@ -211,13 +213,14 @@ def _svg(chart: Graph, classes: Sequence[str], kind: str) -> Markup:
         if name.startswith("series "):
             index = int(name.split()[1].removeprefix("serie-"))
             element.set("class", f"series {classes[index]}")
+        for shape in PLACES.intersection(element.keys()):  # a hundredth of a pixel is enough, and a third of the bytes
+            element.set(shape, re.sub(r"(\.\d\d)\d+", r"\1", element.get(shape, "")))
     left, wide = _place(root)
     root.attrib = {
         "class": kind, "viewBox": f"0 0 {WIDE} {HIGH}", "aria-hidden": "true", "focusable": "false",
         "data-plot": f"{left:.1f} {wide:.1f}", "data-wide": str(WIDE),
     }  # fmt: skip
-    # a hundredth of a pixel is enough, and a third of the bytes
-    return Markup(re.sub(r"(\.\d\d)\d+", r"\1", ElementTree.tostring(root, encoding="unicode")))
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _place(root: Any) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from .shown import settings
 Figure = dict[str, Any]
 Lines = Sequence[StepLine]
 HEALTH, SAMPLES = "health/", "health_n/"
+TOLD_ABOVE = ("entropy", "length")  # have a card among the curves
 
 
 def curves(lines: Lines, measured: Sequence[EvaluationRow], roles: Sequence[str]) -> list[Figure]:
@@ -55,20 +56,22 @@ def curves(lines: Lines, measured: Sequence[EvaluationRow], roles: Sequence[str]
     return [card for card in cards if card is not None]
 
 
-def health(lines: Lines, roles: Sequence[str]) -> list[Figure]:
-    """A card for each health figure, with a curve for whomever it is of."""
+def health(lines: Lines, roles: Sequence[str]) -> dict[str, list[Any]]:
+    """A card for each health figure, with a curve for whomever it is of; those that never moved are told as values."""
     place = {role: index for index, role in enumerate(roles)}
     x = [line.number for line in lines]
-    of_name: defaultdict[str, list[str]] = defaultdict(list)
-    for tail in _below(lines, HEALTH):
-        of_name[tail.partition("/")[0]].append(tail)
-    cards = []
-    for name, tails in sorted(of_name.items()):
-        title = name.replace("_", " ").capitalize()
-        known = {tail.partition("/")[2] or "all": [line.figures.get(HEALTH + tail) for line in lines] for tail in tails}
-        ordered = dict(sorted(known.items(), key=lambda one: (place.get(one[0], 99), one[0])))
-        cards.append(_hued(figure(title, x, ordered), place))
-    return [card for card in cards if card is not None]
+    moving: defaultdict[str, dict[str, list[float | None]]] = defaultdict(dict)
+    steady = []
+    for tail in sorted(_below(lines, HEALTH), key=lambda tail: (place.get(tail.partition("/")[2], 99), tail)):
+        name, _, whom = tail.partition("/")
+        values = [line.figures.get(HEALTH + tail) for line in lines]
+        if len(different := {value for value in values if value is not None}) == 1:
+            steady.append({"name": name, "tail": tail, "value": different.pop()})
+        elif name not in TOLD_ABOVE:
+            moving[name][whom or "all"] = values
+    cards = [(name, figure(name.replace("_", " ").capitalize(), x, moving[name])) for name in sorted(moving)]
+    drawn = [{**one, "name": name} for name, card in cards if (one := _hued(card, place)) is not None]
+    return {"moving": drawn, "steady": sorted(steady, key=lambda one: str(one["tail"]))}
 
 
 def held_out(measured: Sequence[EvaluationRow]) -> list[Figure | None]:

@@ -17,7 +17,7 @@ from .shown import settings
 
 MOST_TURNS = 8_000  # read for one answer
 UNTOLD = 256  # of a step that does not tell how many it holds
-MOST_COLUMNS = 36  # steps of a heat map
+MOST_COLUMNS = 60  # steps of a heat map
 MOST_ROWS = 24  # its arms
 SHOWN = 25  # causes listed
 VERIFIER = "verifier"
@@ -78,6 +78,7 @@ def heat(session: Session, lines: Sequence[StepLine]) -> dict[str, Any] | None:
         return None
     counts = {arm: sum(cell[0] for cell in row.values()) for arm, row in cells.items()}
     arms = sorted(sorted(counts, key=lambda arm: -counts[arm])[:MOST_ROWS], key=_natural)
+    means = [mean for row in cells.values() for cell in row.values() if (mean := _mean(cell)) is not None]
     with_any = sorted({column for row in cells.values() for column in row})
     return {
         "steps": [chosen[column].number for column in with_any],
@@ -91,6 +92,8 @@ def heat(session: Session, lines: Sequence[StepLine]) -> dict[str, Any] | None:
             }
             for arm in arms
         ],
+        "low": min([0.0, *means]),
+        "high": max([1.0, *means]),
         "most": max((cell[0] for row in cells.values() for cell in row.values()), default=0),
     }
 

@@ -40,6 +40,7 @@ def ui(
     need_extra()
     from sparring.storage.inspector.app import app
     from sparring.storage.inspector.guard import LOOPBACK_NAMES
+    from sparring.training.health.meanings import MEANINGS
     from sparring.training.serve.listen import bind, is_loopback, run
 
     reading(db).close()  # a database that cannot be read is told here, not on every page
@@ -54,7 +55,7 @@ def ui(
             typer.echo("  other machines reach it with this token; it reads the database and changes nothing")
         if open_it:
             webbrowser.open(address + (f"/?token={token}" if token else "/"))
-        made = app(db or DATABASE, token, names)
+        made = app(db or DATABASE, token, names, {name: one.says for name, one in MEANINGS.items()})
         run(made, bound)
         made.state.opened.close()
         typer.echo("stopped")

@@ -80,6 +80,15 @@ def test_the_rows_under_a_chart_are_the_numbers_that_are_drawn() -> None:
     ]
 
 
+def test_the_words_on_an_axis_keep_their_last_figure() -> None:
+    assert ">0.004<" in curve(0.0, 0.0052)
+
+
+def test_what_is_never_negative_has_no_axis_below_0() -> None:
+    assert not re.search(r">-[0-9.]+<", curve(0.0, 0.0, 0.0)) and not re.search(r">-[0-9.]+<", curve(0.01, 5.0))
+    assert re.search(r">-[0-9.]+<", curve(-5.0, 5.0))
+
+
 def test_bands_lie_behind_their_curve() -> None:
     svg = curve(1.0, 2.0, 3.0, bands={"solver": ([0.5, 1.5, 2.5], [1.5, 2.5, 3.5])})
     assert svg.index("band hue-0") < svg.index("line hue-0")
