@@ -15,10 +15,10 @@ from .problems import unknown
 from .ref import Flag, Number, Spec, Whole
 
 FIGURES = (
-    "entropy", "answer_diversity", "duplicate_proposals", "repetition", "length", "length_change",
+    "entropy", "entropy_unpaid", "answer_diversity", "duplicate_proposals", "repetition", "length", "length_change",
     "judge_false", "judge_gap", "verdict_false", "length_bias", "duplicate_answers", "spoof", "audit", "format_only",
     "forgetting", "truncated_turns", "truncated_tokens", "context_overflow", "untrained_tokens", "invalid",
-    "pull", "trained", "starved",
+    "earned", "pull", "trained", "starved",
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _limit(window: int, patience: int, least: int, **bounds: float) -> LimitSpec
 
 
 LIMITS: Mapping[str, LimitSpec] = {
-    "entropy": _limit(8, 5, 500, below=0.005),
+    "entropy_unpaid": _limit(8, 5, 500, below=0.01),
     "answer_diversity": _limit(8, 5, 40, below=0.05),
     "duplicate_proposals": _limit(8, 5, 40, above=0.6),
     "repetition": _limit(8, 5, 2000, above=0.7),

@@ -143,7 +143,7 @@ def talking(task: int, sample: int, said: Said) -> None:
 
 
 SICK = {
-    "entropy/solver": low_entropy, "answer_diversity": same_words, "truncated_tokens/solver": cut,
+    "entropy_unpaid/solver": low_entropy, "answer_diversity": same_words, "truncated_tokens/solver": cut,
     "context_overflow/solver": overflowing, "judge_false": flattered, "length_bias": long_winded,
     "duplicate_answers": master_key,
 }  # fmt: skip
@@ -268,6 +268,27 @@ def test_a_role_that_never_pulls_while_others_do_is_starved() -> None:
     assert watched(made(0.0) for _ in range(20)).keys() == set()
     assert watched(made(0.0) for _ in range(21)).keys() == {"starved/critic", "starved/teacher"}
     assert "starved/critic" not in watched(made(0.1 * (number % 10 == 0)) for number in range(60))
+
+
+def test_a_role_that_has_learnt_its_part_is_not_starved() -> None:
+    row = AdvantageRow(0, 0, "solver", 0, 1.0, 1.0, 1.0, 4, 0.5)
+
+    def made(right: float) -> Found:
+        turn = Turn(0, None, "judge", "critic", "right", token_ids=(1,), logprobs=(-1.0,))
+        one = Episode(0, 0, {}, (turn,), (), {0: (Score.valued("verdict", right, "w"),)}, {}, {}, Ending.DONE)
+        return figures(Seen([one], [row], {name: ALL[name] for name in ("solver", "critic")}))
+
+    assert made(0.95)["earned/critic"].value == 0.95
+    assert watched(made(0.95) for _ in range(60)) == {}
+    assert set(watched(made(0.5) for _ in range(60))) == {"starved/critic"}
+
+
+def test_a_role_that_is_sure_of_what_is_right_has_not_collapsed() -> None:
+    def sure(task: int, sample: int, said: Said) -> None:
+        said.logprob = -0.001 if said.right else -0.2
+
+    rng = np.random.default_rng(9)
+    assert watched(step(rng, sure) for _ in range(50)) == {}
 
 
 def test_tokens_that_teach_nothing_raise_an_alarm() -> None:

@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import fmean
 
 from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.rewards import judged
 from sparring.envs.types import Episode, Turn
 
-from ..credit import components
 from .figures import Figure, Found, Seen, known, share
+from .pay import FORMAT, Paid
 from .words import attempts
 
-FORMAT = "format"
 VIOLATION = "protocol_violation"  # a program that meddled with the channel its results go through
 # Words for whoever grades, in an answer that nobody grades by its words.
 TO_THE_GRADER = re.compile(
@@ -30,78 +28,24 @@ TO_THE_GRADER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Paid:
-    """An attempt with its reward's parts (weighted), whether it is right (``None``: nobody can tell), and its length.
-
-    ``most`` is what its role can earn: each reward its weight, or the most it paid in this step where that is more.
-    """
-
-    role: str
-    task: str
-    said: str
-    most: float
-    parts: dict[str, float]
-    right: bool | None
-    tokens: int
-
-    @property
-    def reward(self) -> float:
-        """All of it."""
-        return math.fsum(self.parts.values())
-
-    @property
-    def falsely(self) -> bool:
-        """Not known to be right, and paid more than half of what there is."""
-        return not self.right and self.reward > self.most / 2
-
-    @property
-    def opinion(self) -> float:
-        """What neither the verifier nor the output contract paid."""
-        return math.fsum(value for name, value in self.parts.items() if name not in (VERIFIER, FORMAT))
-
-
-def figures(seen: Seen) -> Found:
+def figures(seen: Seen, earnings: Sequence[Paid]) -> Found:
     """Over the step's attempts; judges' roles by themselves."""
     tried = attempts(seen)
-    paid = _paid(seen, tried)
-    judged_too = {
+    places = {(at, turn.index) for at, _, turn in tried}
+    paid = [one for one in earnings if (one.at, one.turn.index) in places]
+    watched = {
         name for name, spec in seen.roles.items() if any(spec.reward[one] > 0 for one in spec.reward if one != VERIFIER)
     }
+    beyond = [one for one in paid if one.turn.author in watched]
     found: dict[str, Figure | None] = {
-        "judge_false": judge_false([one for one in paid if one.role in judged_too]),
-        "judge_gap": judge_gap([one for one in paid if one.role in judged_too]),
+        "judge_false": judge_false(beyond),
+        "judge_gap": judge_gap(beyond),
         "duplicate_answers": duplicate_answers(paid),
         "length_bias": length_bias(paid),
         "format_only": format_only(paid),
         "spoof": spoof(tried),
     }
     return known(found) | verdict_false(seen)
-
-
-def _paid(seen: Seen, tried: Sequence[tuple[int, Episode, Turn]]) -> list[Paid]:
-    """The attempts whose reward is valued."""
-    valued = [
-        (at, episode, turn, components(episode, turn, seen.roles[turn.author].reward)) for at, episode, turn in tried
-    ]
-    most = {
-        role: _most(spec.reward, [parts for _, _, turn, parts in valued if turn.author == role and parts])
-        for role, spec in seen.roles.items()
-    }
-    return [
-        Paid(
-            turn.author, turn.task or f"episode {at}", turn.said.strip(), most[turn.author], parts,
-            outcome(episode.score(turn.index, VERIFIER)), len(turn.token_ids),
-        )
-        for at, episode, turn, parts in valued
-        if parts is not None
-    ]  # fmt: skip
-
-
-def _most(weights: Mapping[str, float], paid: Sequence[Mapping[str, float]]) -> float:
-    return math.fsum(
-        max([weight, *(parts.get(name, 0.0) for parts in paid)]) for name, weight in weights.items() if weight > 0
-    )
 
 
 def judge_false(paid: Sequence[Paid]) -> Figure | None:
@@ -120,8 +64,8 @@ def duplicate_answers(paid: Sequence[Paid]) -> Figure | None:
     """The share of attempts paid as right, though not known to be, with the very words given to another task too."""
     tasks: defaultdict[str, set[str]] = defaultdict(set)
     for one in paid:
-        tasks[one.said].add(one.task)
-    return share(sum(one.falsely and len(tasks[one.said]) > 1 for one in paid), len(paid))
+        tasks[one.turn.said.strip()].add(one.task)
+    return share(sum(one.falsely and len(tasks[one.turn.said.strip()]) > 1 for one in paid), len(paid))
 
 
 def verdict_false(seen: Seen) -> Found:
@@ -146,12 +90,12 @@ def length_bias(paid: Sequence[Paid]) -> Figure | None:
     alike: defaultdict[object, list[Paid]] = defaultdict(list)
     together: defaultdict[object, list[Paid]] = defaultdict(list)
     for one in paid:
-        alike[one.role, one.task, one.right].append(one)
-        together[one.role, one.task].append(one)
+        alike[one.turn.author, one.task, one.right].append(one)
+        together[one.turn.author, one.task].append(one)
     covered = [group for group in alike.values() if len(group) > 1]
     n = sum(len(group) for group in covered)
     opinions = [value for group in covered for value in _centred([one.opinion for one in group])]
-    tokens = [value for group in covered for value in _centred([float(one.tokens) for one in group])]
+    tokens = [value for group in covered for value in _centred([float(len(one.turn.token_ids)) for one in group])]
     rewards = [value for group in together.values() for value in _centred([one.reward for one in group])]
     if not any(opinions) or not any(tokens):
         return None

@@ -16,8 +16,12 @@ class Meaning(NamedTuple):
 MEANINGS: dict[str, Meaning] = {
     "entropy": Meaning(
         "collapse", "mean entropy of sampled tokens, in nats",
-        "compare the samples of one task (sparring show RUN --worst); add an entropy term, raise the temperature or "
-        "lower training.optimizer.lr",
+        "low is fine in a role that earns nearly all it can; see entropy_unpaid",
+    ),
+    "entropy_unpaid": Meaning(
+        "collapse", "mean entropy, in nats, of tokens in turns that earned no more than half",
+        "it is sure of what earns nothing: compare the samples of one task (sparring show RUN --worst); add an entropy "
+        "term, raise the temperature or lower training.optimizer.lr",
     ),
     "answer_diversity": Meaning(
         "collapse", "how different the samples of an unsolved task are, 0 when all are the same",
@@ -95,10 +99,11 @@ MEANINGS: dict[str, Meaning] = {
         "lost", "share of scores that could not be used",
         "sparring show RUN lists the causes: a judge that is down, a sandbox that fails, answers no parser reads",
     ),
+    "earned": Meaning("starvation", "mean share of what the role can earn", "see starved"),
     "pull": Meaning("starvation", "share of the absolute pull on the policy", "see starved"),
     "trained": Meaning("starvation", "share of the tokens trained", "see starved"),
     "starved": Meaning(
-        "starvation", "steps in a row in which the role pulled nothing while others did",
+        "starvation", "steps in a row in which the role pulled nothing while others did, earning below 0.9 of its most",
         "see its groups (sparring why RUN/STEP): all equal, dropped by a stage, or never asked to speak",
     ),
 }  # fmt: skip

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from . import gaming, learning, words
+from . import gaming, learning, pay, words
 from .figures import Found, Seen
 
 
 def figures(seen: Seen) -> Found:
     """Every figure there is something to take from, by name (``entropy/solver``)."""
-    return {**words.figures(seen), **gaming.figures(seen), **learning.figures(seen)}
+    paid = pay.paid(seen)
+    return {
+        **words.figures(seen),
+        **words.unpaid(seen, paid),
+        **pay.figures(paid),
+        **gaming.figures(seen, paid),
+        **learning.figures(seen),
+    }

@@ -18,6 +18,7 @@ from .figures import Figure, Found
 from .meanings import note
 
 FIRST = 5  # steps whose mean length is what later lengths are compared with
+LEARNT = 0.9  # share of the possible reward from which on a role that pulls nothing has nothing left to learn
 SURE = 2.0  # standard errors that a held-out figure must have fallen to count as lost
 
 
@@ -119,12 +120,14 @@ class Watch:
         return found
 
     def _starved(self, figures: Mapping[str, Figure]) -> Found:
-        """By role: for how many steps in a row it pulled nothing while others did."""
+        """By role: for how many steps in a row it pulled nothing while others did, and earned too little to be done."""
         found: Found = {}
         for name, figure in figures.items():
             kind, _, role = name.partition("/")
             if kind == "pull":
-                self.idle[role] = 0 if figure.value else self.idle.get(role, 0) + 1
+                earned = figures.get(f"earned/{role}", Figure(0.0, 0))
+                done = figure.value or earned.value >= LEARNT
+                self.idle[role] = 0 if done else self.idle.get(role, 0) + 1
                 found[f"starved/{role}"] = Figure(float(self.idle[role]), 1)
         return found
 

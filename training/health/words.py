@@ -11,6 +11,7 @@ from sparring.agents.conditions import VERIFIER, outcome
 from sparring.envs.types import Episode, Finish, Turn
 
 from .figures import Figure, Found, Seen, known, share
+from .pay import Paid
 
 GRAM = 8  # tokens of a piece that counts as repeated when the same turn said it before
 SHORTEST = 32  # tokens; shorter turns have too few pieces to repeat any
@@ -24,8 +25,7 @@ def figures(seen: Seen) -> Found:
     found: Found = {}
     for role, turns in of_role.items():
         found |= {f"{name}/{role}": figure for name, figure in _of_turns(turns).items()}
-        spec = seen.roles.get(role)
-        if seen.learns(role) and spec is not None and spec.sampling.temperature > 0:
+        if _draws(seen, role):
             found |= known({f"entropy/{role}": entropy(turns)})
     return found | known(
         {
@@ -33,6 +33,23 @@ def figures(seen: Seen) -> Found:
             "duplicate_proposals": duplicate_proposals(seen),
         }
     )
+
+
+def unpaid(seen: Seen, earnings: Sequence[Paid]) -> Found:
+    """By role: the entropy of turns that earned no more than half of what they can.
+
+    A role that is sure of what is right has learnt; one that is sure of what is wrong has collapsed.
+    """
+    of_role: defaultdict[str, list[Turn]] = defaultdict(list)
+    for one in earnings:
+        if not one.well and _draws(seen, one.turn.author):
+            of_role[one.turn.author].append(one.turn)
+    return known({f"entropy_unpaid/{role}": entropy(turns) for role, turns in of_role.items()})
+
+
+def _draws(seen: Seen, role: str) -> bool:
+    """Whether a role learns and samples, rather than taking the likeliest token."""
+    return seen.learns(role) and seen.roles[role].sampling.temperature > 0
 
 
 def _of_turns(turns: Sequence[Turn]) -> Found:
