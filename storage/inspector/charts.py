@@ -125,11 +125,24 @@ def lines(one: Mapping[str, Any]) -> Markup:
         few = sum(value is not None for value in values) <= ALONE
         chart.add("", list(zip(x, values, strict=True)), show_dots=few, dots_size=2.6, allow_interruptions=True)
         classes.append(f"line hue-{hue}")
+        if not few and (alone := _alone(x, values)):  # a line needs two points
+            chart.add("", alone, stroke=False, dots_size=2.2)
+            classes.append(f"line hue-{hue}")
     return _svg(chart, classes, "chart")
 
 
 def _drawn(x: Sequence[float], serie: Mapping[str, Any]) -> tuple[Any, ...]:
     return thinned(x, serie["values"], DRAWN_POINTS, serie["low"], serie["high"])
+
+
+def _alone(x: Sequence[float], values: Values) -> list[tuple[float, float]]:
+    """The points between two gaps."""
+    around = [None, *values, None]
+    return [
+        (x[at], value)
+        for at, value in enumerate(values)
+        if value is not None and around[at] is None and around[at + 2] is None
+    ]
 
 
 def _outline(x: Sequence[float], low: Values, high: Values) -> list[tuple[float, float]]:

@@ -29,6 +29,8 @@ def test_a_missing_value_is_a_gap_and_not_a_line_over_it() -> None:
 
 def test_a_value_alone_between_gaps_is_still_seen() -> None:
     assert curve(None, 0.5, None).count("<circle") == 1
+    every_third = [0.5 if at % 3 == 1 else None for at in range(60)]
+    assert curve(*every_third).count("<circle") == 20
 
 
 def test_a_drawing_holds_shapes_and_no_script_style_or_foreign_address() -> None:
