@@ -16,10 +16,11 @@ from sparring.scenarios.registry import nearest, roles
 from sparring.scenarios.schema import RoleSpec
 
 from .engine import Message
+from .seal import NONCE, broken, inside
 from .templates import Prompt, load_prompt
 
 RUBRIC = "rubric"
-WORDS = ("parameters", "said", "last", "heard", "tools")
+WORDS = ("parameters", "said", "last", "heard", "tools", NONCE)
 
 
 class Heard(NamedTuple):
@@ -34,7 +35,7 @@ class View:
     """What lies before a role on its branch. ``criteria`` are the rubric lines; only roles that see rubrics read them.
 
     ``said`` maps an author to its last words on the branch, ``last`` is the newest message, ``heard`` all messages
-    since this role last spoke, ``tools`` a line for each tool of the environment.
+    since this role last spoke, ``tools`` a line for each tool of the environment, ``nonce`` the word of this call.
     """
 
     task: Task | None = None
@@ -44,6 +45,7 @@ class View:
     heard: Sequence[Heard] = ()
     criteria: Sequence[str] = ()
     tools: Sequence[str] = ()
+    nonce: str = ""
 
     def variables(self, sees: Sequence[str]) -> dict[str, Any]:
         """What a template may name: parameters, payload, the secrets in ``sees``, and the conversation."""
@@ -53,22 +55,34 @@ class View:
             known |= {name: self.task.secret[name] for name in sees if name in self.task.secret}
         if RUBRIC in sees:
             known[RUBRIC] = tuple(self.criteria)
-        conversation = (dict(self.parameters), dict(self.said), self.last, tuple(self.heard), tuple(self.tools))
+        conversation = (
+            dict(self.parameters),
+            dict(self.said),
+            self.last,
+            tuple(self.heard),
+            tuple(self.tools),
+            self.nonce,
+        )
         return known | dict(zip(WORDS, conversation, strict=True))
 
 
 class Role:
-    """Base of every role. Subclasses set ``contract``, ``default_prompt`` and ``parse``; the spec gives the rest."""
+    """Base of every role. Subclasses set ``contract``, ``default_prompt`` and ``parse``; the spec gives the rest.
+
+    ``sealed_prompt`` is the default of a role that speaks through an engine of its own.
+    """
 
     contract = "text"  # the ``Parsed.kind`` of what this role says
     default_prompt: str | None = None
+    sealed_prompt: str | None = None
 
     def __init__(self, name: str, spec: RoleSpec, folder: Path | None = None) -> None:
         """``folder`` is where relative prompt paths start; raises ``ScenarioError`` when there is no prompt."""
         self.name = name
         self.spec = spec
         self.folder = folder
-        prompt = spec.prompt or self.default_prompt
+        own = self.sealed_prompt if spec.engine is not None else None
+        prompt = spec.prompt or own or self.default_prompt
         if prompt is None:
             raise ScenarioError(f"role {name!r}: kind {spec.kind!r} has no prompt of its own; add prompt: to the role")
         self.prompt = load_prompt(prompt, folder)
@@ -94,6 +108,30 @@ class Role:
     def parse(self, text: str) -> Parsed:
         """What ``text`` means under this role's contract. Never raises."""
         raise NotImplementedError
+
+    def understand(self, text: str, nonce: str, prompt: Prompt | None = None) -> Parsed:
+        """What ``text`` means as the answer to a call with this ``nonce``.
+
+        Where the prompt reads it, the last tags of that name count whose inside keeps the contract, and nothing else.
+        """
+        if NONCE not in (prompt or self.prompt).variables:
+            return self.parse(text)
+        found = [self.parse(one) for one in inside(text, nonce)]
+        kept = next((one for one in found if one.ok), None)
+        return kept or (found[0] if found else broken(self.parse("")))
+
+    @property
+    def refuses_empty(self) -> bool:
+        """Whether answers without content are turned down before this role is asked."""
+        asked = self.spec.refuse_empty
+        return self.spec.engine is not None if asked is None else asked
+
+    def turn_down(self, criteria: Sequence[str]) -> str | None:
+        """What this role says of an answer without content, as it would say it; ``None`` for one that judges nothing.
+
+        ``criteria`` are the rubric lines before it.
+        """
+        return None
 
 
 def make_role(name: str, spec: RoleSpec, folder: Path | None = None) -> Role:

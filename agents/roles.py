@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from sparring.envs.types import Parsed
 from sparring.scenarios.registry import roles
@@ -64,6 +65,7 @@ class Critic(Role):
 
     contract = "verdict"
     default_prompt = "full/critic"
+    sealed_prompt = "sealed/critic"
 
     def parse(self, text: str) -> Parsed:
         """``value`` is ``"right"``, ``"wrong"`` or ``None``."""
@@ -71,6 +73,10 @@ class Critic(Role):
         if verdict in ("right", "wrong"):
             return Parsed(self.contract, verdict)
         return Parsed(self.contract, None, "no verdict")
+
+    def turn_down(self, criteria: Sequence[str]) -> str | None:
+        """Wrong."""
+        return "<verdict>wrong</verdict>"
 
 
 @roles("rubric_writer")
@@ -92,12 +98,17 @@ class Judge(Role):
 
     contract = "marks"
     default_prompt = "full/judge"
+    sealed_prompt = "sealed/judge"
 
     def parse(self, text: str) -> Parsed:
         """``value`` maps a criterion's number, as text, to a bool; the last line about a number counts."""
         found = (MARK.match(line) for line in without_thoughts(text).splitlines())
         marks = {str(int(mark[1])): mark[2].lower() == "yes" for mark in found if mark}
         return Parsed(self.contract, marks, None if marks else "no marks")
+
+    def turn_down(self, criteria: Sequence[str]) -> str | None:
+        """No criterion is met; without criteria there is nothing to say."""
+        return "\n".join(f"{number}: no" for number in range(1, len(criteria) + 1)) or None
 
 
 @roles("plain")

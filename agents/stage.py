@@ -13,19 +13,23 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sparring.envs.types import Finish, Parsed, Refusal, Score, Segment, Task, Turn
+from sparring.envs.types import Finish, Parsed, Refusal, Score, Segment, Task, Turn, Validity
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.schema import NodeSpec
 from sparring.scenarios.seeds import derive
 
 from .book import ENVIRONMENT, Book
 from .conditions import VERIFIER, outcome
-from .engine import DEMONSTRATION, Completion, Engine, Message, Renderer, Request, spoken
-from .role import Role
+from .engine import DEMONSTRATION, Completion, Engine, Message, Renderer, Request, spoken, tokens_of
+from .hollow import hollow
+from .role import Role, View
+from .seal import NONCE, sealed, word
 from .templates import Prompt
 from .world import Acted, Pool, Proposal, Standing, admit_all, demonstrate_all, step_all
 
 POLICY = "policy"
+EMPTY = "empty_answer"  # a score without a value: a judge's turn about an answer without content; its note says why
+RULE = "rule"  # what such a turn names as its engine
 MAX_TURNS = 4096  # an episode that would grow beyond this stops growing
 
 
@@ -79,7 +83,8 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
     drafts: list[Turn] = []
     read: list[tuple[tuple[int, ...], tuple[Message, ...]]] = []
     for parent in parents:
-        context, follows, news = _context(runtime, role, prompt, parent, node.fresh)
+        view = _view(runtime, role, name, parent)
+        context, follows, news = _context(runtime, role, prompt, parent, view, node.fresh)
         before = book.prompt_ids(follows) + context.token_ids, book.messages(follows) + news
         task = book.task(parent)
         for sample in range(node.samples):
@@ -89,7 +94,7 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
             drafts.append(Turn(place, parent, name, role.name, "", sample, follows, context, task=key, seed=seed))
             read.append(before)
             book.heard[place] = news
-    shown = await _demonstrations(runtime, role, name, drafts)
+    shown = await _demonstrations(runtime, role, name, drafts) | _turned_down(runtime, role, prompt, drafts)
     asked = [place for place in range(len(drafts)) if place not in shown]
     own = runtime.derived(role.name)
     requests = [
@@ -98,7 +103,7 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
         for ids, messages in [read[place]]
     ]
     done = shown | dict(zip(asked, await _sampled(runtime, role, requests), strict=True))
-    made = [_said(runtime, role, draft, done[place]) for place, draft in enumerate(drafts)]
+    made = [_said(runtime, role, prompt, draft, done[place]) for place, draft in enumerate(drafts)]
     return [turn for turn in made if turn.finish is not Finish.ABORT]
 
 
@@ -137,22 +142,57 @@ def _role(runtime: Runtime, name: str, node: NodeSpec) -> Role:
     return role
 
 
+def _view(runtime: Runtime, role: Role, name: str, parent: int | None) -> View:
+    """What lies before the role at node ``name``, with the word of this call."""
+    view = runtime.book.view(role.name, parent, role.sees)
+    return replace(view, tools=runtime.tools, nonce=_nonce(runtime, name, parent))
+
+
+def _nonce(runtime: Runtime, name: str, parent: int | None) -> str:
+    return word(runtime.derived(name, parent, NONCE))
+
+
 def _context(
-    runtime: Runtime, role: Role, prompt: Prompt, parent: int | None, fresh: bool
+    runtime: Runtime, role: Role, prompt: Prompt, parent: int | None, view: View, fresh: bool
 ) -> tuple[Segment, int | None, tuple[Message, ...]]:
     """What the role newly reads, rendered and as messages, and the turn of its own that it goes on from."""
-    book = runtime.book
-    before = None if fresh else next((turn for turn in book.path(parent) if turn.author == role.name), None)
-    messages = role.observe(replace(book.view(role.name, parent, role.sees), tools=runtime.tools), prompt)
+    before = None if fresh else next((turn for turn in runtime.book.path(parent) if turn.author == role.name), None)
+    messages = role.observe(view, prompt)
     if before is None:
         return runtime.renderer.open(messages), None, tuple(messages)
     return runtime.renderer.extend(before.finish, messages), before.index, tuple(messages)
 
 
-def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
+def _turned_down(runtime: Runtime, role: Role, prompt: Prompt, drafts: Sequence[Turn]) -> dict[int, Completion]:
+    """By place: what a judge says of answers without content, for which it is not asked."""
+    found: dict[int, Completion] = {}
+    for at, draft in enumerate(drafts if role.refuses_empty else ()):
+        why = _empty(runtime.book, draft.parent)
+        view = _view(runtime, role, draft.node, draft.parent)
+        said = role.turn_down(view.criteria) if why else None
+        if said is not None:
+            text = sealed(said, view.nonce) if NONCE in prompt.variables else said
+            ids = tokens_of(text, runtime.renderer)
+            unknown, version = (math.nan,) * len(ids), runtime.policy_version()
+            found[at] = Completion(ids, unknown, Finish.STOP, version, RULE, text=text, error=why)
+    return found
+
+
+def _empty(book: Book, parent: int | None) -> str:
+    """Why the answer that is judged after this turn has no content; empty where it has."""
+    judged = None if parent is None else book.spoken(book.turn(parent))
+    if judged is None or judged.author == ENVIRONMENT:
+        return ""
+    asked = [message.content for message in book.heard.get(judged.index, ())]
+    asked += [] if judged.parent is None else [book.turn(judged.parent).said]
+    return next((why for one in ("", *asked) if (why := hollow(judged.said, one))), "")
+
+
+def _said(runtime: Runtime, role: Role, prompt: Prompt, draft: Turn, done: Completion) -> Turn:
     book = runtime.book
     said = clean(runtime.renderer.decode(done.token_ids) if done.text is None else done.text)
     lost = done.finish is Finish.ABORT  # silence that means nothing, whatever the role's parser makes of silence
+    heard = role.understand(said, _nonce(runtime, draft.node, draft.parent), prompt)
     turn = draft.amended(
         said=said,
         token_ids=tuple(done.token_ids),
@@ -161,12 +201,14 @@ def _said(runtime: Runtime, role: Role, draft: Turn, done: Completion) -> Turn:
         policy_version=done.policy_version,
         engine=done.engine,
         spans=tuple(done.spans),
-        parsed=Parsed(role.contract, None, done.error) if lost else role.parse(said),
+        parsed=Parsed(role.contract, None, done.error) if lost else heard,
     )
     if lost:
         book.failures[turn.index] = f"engine {done.engine}: {done.error}"
         book.over.add(turn.index)
         book.give(turn.index, [Score.invalid(name, done.engine, done.error) for name in role.spec.reward])
+    if done.engine == RULE:
+        book.give(turn.index, [Score(EMPTY, None, Validity.MISSING, RULE, done.error)])
     return book.write(turn)
 
 

@@ -26,8 +26,10 @@ _JINJA = ImmutableSandboxedEnvironment(
 )
 
 
-def fence(text: object) -> str:
+def fence(text: object, nonce: str = "") -> str:
     """``text`` between two lines of equals signs, longer than any run of them inside: it cannot close its own fence.
+
+    With a ``nonce`` both lines end in it.
 
     >>> print(fence("a\\n" + "=" * 10))
     ===========
@@ -37,7 +39,7 @@ def fence(text: object) -> str:
     """
     inner = str(text)
     longest = max((len(run) for run in re.findall("=+", inner)), default=0)
-    bar = "=" * max(10, longest + 1)
+    bar = "=" * max(10, longest + 1) + (f" {nonce}" if nonce else "")
     return f"{bar}\n{inner}\n{bar}"
 
 

@@ -30,7 +30,10 @@ from .registry import (
 from .schema import GraphSpec, Ref, RoleSpec, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
-ALWAYS_THERE = ("parameters", "said", "last", "heard", "tools", "range", "dict", "namespace", "cycler", "joiner")
+ALWAYS_THERE = (
+    *("parameters", "said", "last", "heard", "tools", "nonce"),  # what a role's view gives
+    *("range", "dict", "namespace", "cycler", "joiner"),  # what jinja gives
+)
 ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
 
@@ -251,6 +254,8 @@ def _check_trained(role: RoleSpec, name: str, scenario: Scenario, problems: Prob
         problems.add((*path, "reward"), "a trainable role needs a reward that weighs something, or trainable: false")
     if not role.weight and (*path, "weight") not in moving:
         problems.add((*path, "weight"), "0 trains nothing; set trainable: false instead")
+    if role.refuse_empty:
+        problems.add((*path, "refuse_empty"), "is for a judge that is not trained: remove it or set trainable: false")
 
 
 def _graph(scenario: Scenario, problems: Problems) -> GraphSpec | None:

@@ -54,6 +54,7 @@ class RoleSpec(Spec):
     demonstrated: Number = Field(default=0.0, ge=0, le=1)
     weight: Number = Field(default=1.0, ge=0)
     adapter: str = ""
+    refuse_empty: Flag | None = None
 
     @field_validator("reward", mode="before")
     @classmethod

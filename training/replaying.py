@@ -18,7 +18,7 @@ from sparring.agents.graph import RoleGraph, build_graph, play
 from sparring.agents.replay import RecordedEngine, is_given, offered, recorded_filter
 from sparring.agents.role import make_role
 from sparring.agents.settle import settle
-from sparring.agents.stage import POLICY, Runtime
+from sparring.agents.stage import POLICY, RULE, Runtime
 from sparring.envs.types import Ending, Episode
 from sparring.scenarios.errors import EngineError
 from sparring.scenarios.schedule import Now
@@ -167,7 +167,7 @@ def _as_recorded(stored: Episode, new: Episode) -> Episode:
     """``new`` with what is not computed in play: policy versions of turns nobody sampled, turns a trainer put in."""
     turns = [
         turn.amended(policy_version=old.policy_version)
-        if old.author == turn.author and (turn.author == ENVIRONMENT or turn.engine == DEMONSTRATION)
+        if old.author == turn.author and (turn.author == ENVIRONMENT or turn.engine in (DEMONSTRATION, RULE))
         else turn
         for turn, old in zip(new.turns, stored.turns, strict=False)
     ]

@@ -9,6 +9,7 @@ from statistics import fmean
 from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.engine import DEMONSTRATION
 from sparring.agents.rewards import judged
+from sparring.agents.stage import EMPTY
 from sparring.envs.types import Ending, Episode, Span, Turn, Validity
 
 Figures = dict[str, float | None]
@@ -17,9 +18,10 @@ Figures = dict[str, float | None]
 def summarise(episodes: Sequence[Episode]) -> Figures:
     """Flat figures of a step.
 
-    ``score/ROLE/NAME`` is the mean of valued scores, ``invalid/NAME`` how many were not usable, ``accepted`` the share
-    of proposals that became tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts
-    that are right, and ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's verdict is true.
+    ``score/ROLE/NAME`` is the mean of valued scores, ``invalid/NAME`` how many were not usable, ``empty_answer/ROLE``
+    how many answers without content a judge was not asked about, ``accepted`` the share of proposals that became
+    tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts that are right, and
+    ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's verdict is true.
     """
     figures: Figures = {"episodes": float(len(episodes))}
     figures["broken"] = float(sum(episode.ending is Ending.BROKE for episode in episodes))
@@ -58,6 +60,8 @@ def _scores(episodes: Sequence[Episode]) -> Figures:
                 valued[f"score/{turn.author}/{score.name}"].append(score.value)
             elif score.validity is Validity.INVALID:
                 invalid[f"invalid/{score.name}"] += 1
+            elif score.name == EMPTY:
+                invalid[f"{EMPTY}/{turn.author}"] += 1
     figures: Figures = {name: fmean(values) for name, values in valued.items()}
     return figures | {name: float(count) for name, count in invalid.items()}
 

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -74,6 +75,7 @@ def brevity(episode, turn, context):
     return Score.valued("brevity", -len(turn.token_ids) / 10, "survival")
 '''
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 32}
+STEP = re.compile(r"^step (\d+)/.*\n", re.MULTILINE)  # a whole line: what was begun may not be whole
 ENDS = [signal.SIGKILL]  # what ends a run; --signal puts another there
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "fcntl.flock"}
 
@@ -166,8 +168,7 @@ def command(words: list[str], folder: Path, broken: str, last: int | None = None
         timer.cancel()
         timer.join()
     child.said, child.code, child.seconds = text, os.waitstatus_to_exitcode(status), time.monotonic() - clock
-    lines = [line for line in text.splitlines(keepends=True) if line.startswith("step ") and line.endswith("\n")]
-    child.steps = [int(line.split()[1].partition("/")[0]) for line in lines]
+    child.steps = [int(number) for number in STEP.findall(text)]
     return child
 
 
@@ -175,6 +176,8 @@ def _be_sparring(words: list[str], folder: Path, broken: str, last: int | None, 
     """The child: the command line's ``main``, as the console script calls it. Never returns."""
     code = 1
     try:
+        if signal.getsignal(ENDS[0]) is signal.SIG_IGN:  # this script may run under nohup, or in the background
+            signal.signal(ENDS[0], signal.default_int_handler if ENDS[0] == signal.SIGINT else signal.SIG_DFL)
         os.dup2(says, 1)
         os.dup2(says, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # pipes, which the parent's may not be

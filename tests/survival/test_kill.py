@@ -31,7 +31,7 @@ def test_runs_killed_at_twenty_points_end_as_one_that_was_left_alone(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", ["TERM", "INT"])
+@pytest.mark.parametrize("number", ["TERM", "INT", "HUP"])
 def test_runs_that_are_told_to_stop_at_eight_points_end_as_one_that_was_left_alone(tmp_path: Path, number: str) -> None:
     """Anywhere: while loading, playing, updating, in the middle of a checkpoint or of a transaction."""
     code, found = killed(tmp_path, "--points", "8", "--seed", "8", "--signal", number)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.training.fake_openai import FakeOpenAI, Reply, completion
+from typer.testing import CliRunner
 
 from sparring.scenarios.errors import EngineError, TrainingStopped
 from sparring.scenarios.load import from_resolved, load
@@ -21,6 +22,7 @@ from sparring.scenarios.schema import Scenario
 from sparring.storage.queries import runs, select_rows, stored_episodes
 from sparring.storage.store import Store
 from sparring.training import offline
+from sparring.training.cli import app
 from sparring.training.loop import learn
 from sparring.training.session import Session, resume, start
 
@@ -43,7 +45,7 @@ def judged(scenario: Path, server: FakeOpenAI) -> Judged:
     def made(*overrides: str, **options: Any) -> Scenario:
         told: dict[str, Any] = {"kind": "openai", "url": server.url, "model": "judge-1", "api_key_env": VARIABLE}
         told |= {"patience_s": 1, "retries": 3, **options}
-        role = {"trainable": False, "reward": {"verdict": 1.0}, "engine": told}
+        role = {"trainable": False, "reward": {"verdict": 1.0}, "engine": told, "refuse_empty": False}
         return load(scenario, [*(f"roles.critic.{k}={json.dumps(v)}" for k, v in role.items()), *overrides])
 
     return made
@@ -68,6 +70,18 @@ def test_a_run_with_a_remote_judge_stores_what_it_said_and_trains_the_rest(
     assert trained == {"solver"}
     heard = {message["content"] for body in server.asked for message in body["messages"]}
     assert all(text.endswith("?") for text in heard) and len({body["seed"] for body in server.asked}) > 1
+
+
+def test_answers_without_content_do_not_reach_the_server(
+    judged: Judged, ran: Any, server: FakeOpenAI, tmp_path: Path
+) -> None:
+    done = ran(start(judged("roles.critic.refuse_empty=true", "training.steps=2"), Store(tmp_path / "judged.db")))
+    said = asked(done.path, "SELECT engine, count(*) FROM v_turns WHERE author = 'critic' GROUP BY 1 ORDER BY 1")
+    (_, by_server), (rule, by_rule) = said
+    assert rule == "rule" and by_rule > 0 and server.chats == by_server
+    assert sum(told.figures.get("empty_answer/critic") or 0 for told in done.told) == by_rule
+    found = json.loads(CliRunner().invoke(app, ["replay", "r1", "--json", "--db", str(done.path)]).stdout)
+    assert found["byte_equal"] == found["episodes"] > 0, found
 
 
 def test_the_policy_learns_as_from_a_judge_in_this_process_that_says_the_same(
