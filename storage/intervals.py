@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, variance
 
 LEVEL = 0.95
@@ -60,6 +61,7 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> tuple
     return Interval(middle, middle - half, middle + half, n), "Welch"
 
 
+@lru_cache(maxsize=512)
 def t_quantile(freedom: float, level: float = LEVEL) -> float:
     """The t for which a Student variable of ``freedom`` > 0 lies within +-t with probability ``level``.
 

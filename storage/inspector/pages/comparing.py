@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from sparring.storage.tables import Runs
 
 MOST = 12  # runs put side by side
 LISTED = 30  # runs offered
+POINTS = 160  # of a curve
 CURVES = 8  # of training, beside the reward
 KEYS = 80  # of the scenarios
 MAIN = "accuracy"
@@ -118,11 +120,14 @@ def _training(store: Store, sides: Sequence[Side]) -> list[dict[str, Any]]:
 def _over_steps(
     title: str, sides: Sequence[Side], values: Mapping[str, Mapping[int, float | None]]
 ) -> dict[str, Any] | None:
+    """Neighbouring steps of a long run are drawn together, run by run, before runs are compared."""
     steps = sorted({step for held in values.values() for step in held})
+    by = -(-len(steps) // POINTS) or 1
+    spans = [steps[start : start + by] for start in range(0, len(steps), by)]
     means: dict[str, list[float | None]] = {}
     bands: dict[str, tuple[list[float | None], list[float | None]]] = {}
     for side in sides:
-        at = [[v for run in side.runs if (v := values[run].get(step)) is not None] for step in steps]
+        at = [[v for run in side.runs if (v := _mean(values[run], span)) is not None] for span in spans]
         held = [mean_interval(known) if known else None for known in at]
         means[side.label] = [None if one is None else one.mean for one in held]
         if len(side.runs) > 1:
@@ -130,7 +135,12 @@ def _over_steps(
                 [one.low if one else None for one in held],
                 [one.high if one else None for one in held],
             )
-    return figure(title, steps, means, bands=bands) if steps else None
+    return figure(title, [span[0] for span in spans], means, bands=bands) if steps else None
+
+
+def _mean(values: Mapping[int, float | None], span: Sequence[int]) -> float | None:
+    known = [value for step in span if (value := values.get(step)) is not None and math.isfinite(value)]
+    return sum(known) / len(known) if known else None
 
 
 def _finals(found: Compared) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ from sparring.storage.inspector.spelling import Speller, speller, spelt
 from sparring.storage.inspector.threads import threads, way
 from sparring.storage.rebuild import rebuild
 from sparring.storage.store import Store
-from sparring.storage.tables import CurriculumEvents, Episodes
+from sparring.storage.tables import CurriculumEvents, Episodes, Turns
 
 SHADES = ("advantage", "logprob", "none")
 BUDGET = 8_000  # tokens shown one by one on a page; past it a turn is shaded as one until it is asked for
@@ -66,6 +66,7 @@ class _Seen:
     scale: float
     speller: Speller
     spelt: frozenset[int]
+    sizes: Mapping[int, int]
     read: dict[str, int] = field(default_factory=dict)
 
 
@@ -78,6 +79,8 @@ def episode_page(
         whole_episode = rebuild(session, [row.id])[0]
         mine = (CurriculumEvents.step_id == row.step_id) & (CurriculumEvents.number == row.pick)
         arm = session.scalars(select(CurriculumEvents.arm).where(mine)).one()
+        spoken = select(Turns.number, Turns.n_tokens).where(Turns.episode_id == row.id)
+        sizes = {turn[0]: turn[1] for turn in session.execute(spoken)}
         before, after = (
             session.scalar(select(way_of(Episodes.number)).where(Episodes.step_id == row.step_id, beyond))
             for way_of, beyond in ((func.max, Episodes.number < number), (func.min, Episodes.number > number))
@@ -97,6 +100,7 @@ def episode_page(
         scale=max((abs(credit.advantage) for credits in given.values() for credit in credits), default=0.0),
         speller=speller(store, run) if any(one.token_ids for one in turns) else Speller(None),
         spelt=_within_budget(turns, focus) if shade != "none" else frozenset(),
+        sizes=sizes,
     )
     told = [_turn(seen, one) for one in turns]
     tree = threads(turns, set() if focus is None else way(turns, focus))
@@ -132,8 +136,8 @@ def _head(seen: _Seen, row: Episodes, arm: str) -> dict[str, Any]:
         "thinned": row.thinned,
         "arm": arm,
         "parameters": episode.parameters,
-        "versions": sorted({turn.policy_version for turn in episode.turns if turn.token_ids}),
-        "tokens": sum(len(turn.token_ids) for turn in episode.turns),
+        "versions": sorted({turn.policy_version for turn in episode.turns if seen.sizes[turn.index]}),
+        "tokens": sum(seen.sizes.values()),
         "roles": {author: seen.roles[author] for author in dict.fromkeys(turn.author for turn in episode.turns)},
         "tasks": [_task(seen, task) for task in episode.tasks],
     }
@@ -213,12 +217,12 @@ def _turn(seen: _Seen, turn: Turn) -> dict[str, Any]:
         "call": _call(episode, turn),
         "passages": passages,
         "spelt": told,
-        "n_tokens": len(turn.token_ids),
+        "n_tokens": seen.sizes[turn.index],
         "logprob": sum(known) / len(known) if known else None,
         "context": _context(seen, turn),
         "train_context": None if turn.train_context is None else turn.train_context.text,
         "finish": None if turn.finish is None else str(turn.finish),
-        "version": turn.policy_version if turn.token_ids else None,
+        "version": turn.policy_version if seen.sizes[turn.index] else None,
         "spans": turn.spans,
         "engine": turn.engine,
         "addressee": turn.addressee,

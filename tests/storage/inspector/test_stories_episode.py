@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,33 @@ def test_an_absent_episode_is_named(filled: Store) -> None:
 def test_a_page_about_an_absent_episode_leads_to_those_that_are_there(reader: TestClient) -> None:
     assert PAGE in reader.get("/runs/r1/steps/1/episodes/9").text
     assert reader.get("/runs/r1/steps/77/episodes/0.json").status_code == 404
+
+
+def test_an_episode_whose_tokens_were_dropped_keeps_its_words_and_counts(database: Path, ask: Any) -> None:
+    before = ask(database).get(PAGE + ".json").json()
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE turns SET token_ids = NULL, logprobs = NULL")
+        connection.execute("UPDATE segments SET token_ids = NULL")
+        connection.execute("UPDATE episodes SET thinned = '2026-01-02T03:04:05Z'")
+    connection.close()
+    page, after = ask(database).get(PAGE), ask(database).get(PAGE + ".json").json()
+    assert page.status_code == 200 and "dropped on 2026-01-02T03:04:05Z" in page.text
+    assert after["tokens"] == before["tokens"] > 0
+    assert [turn["said"] for turn in after["turns"]] == [turn["said"] for turn in before["turns"]]
+
+
+def test_a_tool_call_and_its_answer_are_folded(tmp_path: Path) -> None:
+    call, answer = "I look. <search>the capital</search>", "Paris is the capital. " * 20
+    turns = (
+        Turn(0, None, "act", "solver", call, 0, None, Segment("q", (1,)), None, (1,), (-1.0,)),
+        Turn(1, 0, "step", "environment", answer),
+        Turn(2, 1, "act", "solver", "<answer>Paris</answer>", 0, 0, Segment("a", (2,)), None, (1,), (-1.0,)),
+    )
+    step = sample_step(0, episodes=2)
+    bare = Episode(0, step.episodes[0].pick, {}, turns, (), {}, {}, {}, step.episodes[0].ending)
+    with Store(tmp_path / "t.db") as store:
+        store.start_run("tools", {"name": "tools"}, "digest", 0)
+        store.save_step("r1", replace(step, episodes=(bare,), groups=(), advantages=()))
+        told = plain(episode_page(store, "r1", 0, 0))["turns"]
+    assert told[0]["call"] == {"name": "search", "words": "the capital"}
+    assert told[1]["long"] and told[2]["call"] is None
