@@ -26,22 +26,43 @@ class Verdict:
     steps: int
 
 
-def judge(store: Store, keep: int) -> list[Verdict]:
-    """Every run, oldest first, under the rule that the newest ``keep`` stay.
+def judge(store: Store, keep: int, before: str = "") -> list[Verdict]:
+    """Every run, oldest first, under the rule that the newest ``keep`` stay, and those that did something since the
+    moment ``before`` (ISO 8601), where one is given.
 
     A run that is being written stays too, and so does one whose episodes a staying run learnt from.
     """
+    return [
+        Verdict(row, kept, 0 if row.last_step is None else _steps(store, row.id))
+        for row, kept in kept_runs(store, keep, before)
+    ]
+
+
+def kept_runs(store: Store, keep: int, before: str = "", lent: bool = False) -> list[tuple[RunRow, str]]:
+    """Every run, oldest first, with the reason for which it stays; an empty one where it does not.
+
+    With ``lent`` a run another one learnt from stays even where that one does not.
+    """
     found = runs(store)
     kept: dict[str, str] = {row.id: "among the newest" for row in found[len(found) - keep :]} if keep else {}
+    if before:
+        kept |= {row.id: "not that old" for row in found if (row.finished_at or _last(store, row)) >= before}
     kept |= {row.id: "being written" for row in found if row.status == "running"}
     lenders = _lenders(store)
-    new = list(kept)
+    new = [row.id for row in found] if lent else list(kept)
     while new:
         borrower = new.pop()
         for lender in sorted(lenders.get(borrower, set()) - kept.keys()):
             kept[lender] = f"{borrower} learnt from it"
             new.append(lender)
-    return [Verdict(row, kept.get(row.id, ""), 0 if row.last_step is None else _steps(store, row.id)) for row in found]
+    return [(row, kept.get(row.id, "")) for row in found]
+
+
+def _last(store: Store, row: RunRow) -> str:
+    """When a run that never ended saved its newest step, or began."""
+    wanted = select(func.max(Steps.saved_at)).where(Steps.run_id == run_number(row.id))
+    with store.read() as session:
+        return session.scalar(wanted) or row.started_at
 
 
 def _steps(store: Store, run: str) -> int:

@@ -67,6 +67,10 @@ def _by(rows: Iterable[Columns], key: str) -> dict[int, list[Columns]]:
     return found
 
 
+def _bare(segment: Segment | None) -> Segment | None:
+    return None if segment is None else Segment(segment.text, ())
+
+
 class _Rows:
     """The rows of some episodes, found by what holds them."""
 
@@ -118,7 +122,7 @@ class _Rows:
             Episodes,
             head,
             index=head.number,
-            turns=tuple(self._turn(turn, keys) for turn in self.turns[head.id]),
+            turns=tuple(self._turn(turn, keys, head.thinned is not None) for turn in self.turns[head.id]),
             tasks=tuple(
                 record_of(Task, Tasks, task, skills=tuple(task.skills), parent=task.parent_key) for task in tasks
             ),
@@ -128,14 +132,17 @@ class _Rows:
             ending=Ending(head.ending),
         )
 
-    def _turn(self, row: Columns, keys: dict[int, str]) -> Turn:
+    def _turn(self, row: Columns, keys: dict[int, str], thinned: bool) -> Turn:
+        contexts = (self.segments[row.context_id], self.segments[row.train_context_id])
+        if thinned:  # other episodes may still need the tokens of a context: this one no longer has them
+            contexts = (_bare(contexts[0]), _bare(contexts[1]))
         return record_of(
             Turn,
             Turns,
             row,
             index=row.number,
-            context=self.segments[row.context_id],
-            train_context=self.segments[row.train_context_id],
+            context=contexts[0],
+            train_context=contexts[1],
             finish=None if row.finish is None else Finish(row.finish),
             policy_version=self.versions[row.policy_version_id],
             parsed=None if row.parsed_kind is None else Parsed(row.parsed_kind, row.parsed_value, row.parsed_problem),

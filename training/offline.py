@@ -15,6 +15,7 @@ from sparring.scenarios.seeds import derive
 from sparring.storage import queries
 from sparring.storage.records import ResumePoint, StepRecord
 from sparring.storage.store import Store
+from sparring.storage.thinning import refuse_thinned
 
 from .course import Course, Told, Watch, adapters_of, folder_of, info, learner_for
 from .plan import Plan
@@ -89,6 +90,7 @@ def _built(scenario: Scenario, store: Store, source: str, run: str) -> Study:
     stored = tuple(step.step for step in queries.steps(store, source) if step.episodes)
     if not stored:
         raise StoreError(f"run {source} holds no episode to learn from; name a run that played: sparring runs")
+    refuse_thinned(store, "learning from it", source)
     policy = load_policy(scenario.policy, scenario.base, adapters_of(scenario))
     plan = Plan.of(scenario, policy.renderer)
     return Study(

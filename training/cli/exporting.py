@@ -69,6 +69,7 @@ def export(
 ) -> None:
     """Write a run for other programs: every word (jsonl), the views (parquet), a data set, a log, an archive."""
     from sparring.storage.exporting.target import size
+    from sparring.storage.thinning import dropped_on
 
     began = time.perf_counter()
     with closing(reading(db)) as store:
@@ -80,6 +81,10 @@ def export(
             made = _archive(store, where.run, target, checkpoints)
         else:
             made = _written(to)(store, where.run, target)
+        if (moment := dropped_on(store, where.run)) is not None:
+            lost = "their turns are left out" if to is Form.TRL else "they are absent here, words are not"
+            lost = f"tokens of some episodes were dropped on {moment[:10]}: {lost}"
+            made = made._replace(note=f"{made.note}\n{lost}".strip())
     seconds, weight = time.perf_counter() - began, size(target)
     if as_json:
         print_json({"path": str(target), "bytes": weight, "seconds": round(seconds, 3), **made.figures})

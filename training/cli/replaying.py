@@ -60,12 +60,14 @@ def _replayed(store: Store, at: Place, unsafe: bool) -> Iterator[list[Replayed]]
     """The episodes of each step, played again."""
     from sparring.scenarios.load import from_resolved
     from sparring.storage.answers import kept_episodes, steps_after, task_homes
+    from sparring.storage.thinning import refuse_thinned
 
     if store.run(at.run).info.get("recorded"):
         raise RunNotFound(
             f"{at.run} was recorded by sparring serve: a client's own code drove its episodes, and is not stored; "
             "only episodes that 'sparring run' played can be replayed"
         )
+    refuse_thinned(store, "a replay", at.run, at.step, at.episode)
     kept = kept_episodes(store, at.run, at.step, at.episode)
     first = next(kept)  # names what is absent before anything is built
     scenario = from_resolved(scenario_of(store, at.run))

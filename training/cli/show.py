@@ -236,17 +236,21 @@ def _step_title(step: StepSummary) -> str:
 
 def _show_episode(store: Store, at: Place, as_json: bool) -> None:
     from sparring.storage.queries import episode
+    from sparring.storage.thinning import dropped_on
 
     assert at.step is not None and at.episode is not None
     name = f"{at.run}/{at.step}/{at.episode}"
     found = episode(store, at.run, name)
     credits = rows_of.credits_of(store, at.run, at.step, at.episode)
+    thinned = dropped_on(store, at.run, at.step, at.episode)
     if as_json:
-        print_json({"episode": name, **_fields(found), "advantages": credits})
+        print_json({"episode": name, **_fields(found), "advantages": credits, "thinned": thinned})
         return
     from .conversation import conversation
 
     console().print(conversation(name, found, credits))
+    if thinned is not None:
+        typer.echo(f"its tokens were dropped on {thinned[:10]}; every word is there")
 
 
 def _fields(found: Any) -> dict[str, Any]:

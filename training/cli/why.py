@@ -29,6 +29,7 @@ def why(
 ) -> None:
     """Tell why a step moved the policy: which turns pulled hardest, what they earned, and for which task."""
     from sparring.storage import lineage
+    from sparring.storage.thinning import dropped_on
 
     with closing(reading(db)) as store:
         at = place(store, step)
@@ -36,12 +37,15 @@ def why(
             raise RunNotFound(f"why explains a step, not {step}; try: {typed(store, f'why {at.run}/{at.step}')}")
         number_of = at.step if at.step is not None else store.run(at.run).last_step or 0
         report = lineage.why(store, at.run, number_of, limit)
+        thinned = dropped_on(store, at.run, number_of)
     if as_json:
         print_json(report)
         return
     screen = console()
     for line in told(report):
         screen.print(line)
+    if thinned is not None:
+        screen.print(f"tokens of this step were dropped on {thinned[:10]}: what each token earned is gone, sums stay")
 
 
 def add_to(app: typer.Typer) -> None:
