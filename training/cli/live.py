@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from sparring.training.course import Told
 
 BAR = 28  # columns of the longest bar
+KEPT = 200  # newest steps that are remembered: a run of a million must not fill the memory
 SHARES = (("first/right", "first attempts right"), ("accepted", "proposals accepted"))
 
 
 @dataclass
 class Progress:
-    """What has been told so far, and what follows from it. ``measured`` may begin with an earlier part of the run."""
+    """What was told of the newest steps, and what follows from it. ``measured`` begins with what the run's earlier
+    parts measured."""
 
     scenario: Scenario
     title: str
@@ -42,6 +44,7 @@ class Progress:
     def add(self, told: Told) -> None:
         """Take in a whole step."""
         self.told.append(told)
+        del self.told[:-KEPT]
         self.measured.extend(told.evaluations)
         self.began = time.monotonic()
 
@@ -123,8 +126,12 @@ class Screen:
         self.progress, self.live = progress, live
 
     def __call__(self, told: Told) -> None:
-        """Take in the step and redraw; alarms stay above, where they scroll away."""
+        """Take in the step and redraw."""
         self.progress.add(told)
+        self.alert(told)
+
+    def alert(self, told: Told) -> None:
+        """Redraw; alarms stay above, where they scroll away."""
         for one in told.news:
             self.live.console.print(one, style="bold yellow", markup=False)
         self.live.refresh()

@@ -67,3 +67,10 @@ def test_what_could_not_be_used_is_said(progress: Progress) -> None:
     assert "  rubric invalid on 3 turns  nothing" in line(progress)
     progress.add(dataclasses.replace(told(4, 0.4), figures={"train/refused": 1.0, "train/tokens": 9.0}))
     assert progress.troubles() == ["update refused, loss or gradient not finite"]
+
+
+def test_a_long_run_does_not_fill_the_memory(scenario: Path) -> None:
+    made = Progress(load(scenario), "tiny r1", "database")
+    for step in range(1000):
+        made.add(told(step, 0.5, seconds=1.0))
+    assert len(made.told) == 200 and made.told[-1].step == 999
