@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
 from sparring.scenarios.errors import RunNotFound
@@ -117,7 +117,10 @@ class RoleWhy:
 
 @dataclass(frozen=True, slots=True)
 class LineageReport:
-    """What one step was made of, role by role and trainer by trainer."""
+    """What one step was made of, role by role and trainer by trainer; all of it, or the part of one episode.
+
+    ``share`` is the episode's part of the sum of all pulls of the step, in [0, 1]; ``None`` where nothing pulled.
+    """
 
     run: str
     step: int
@@ -125,10 +128,15 @@ class LineageReport:
     weights_sha: str
     metrics: Mapping[str, float | None]
     roles: tuple[RoleWhy, ...]
+    episode: str | None = None
+    share: float | None = 1.0
 
 
-def why(store: Store, run: str, step: int, limit: int = 5) -> LineageReport:
-    """The ``limit`` turns of each role and trainer that pulled hardest in a step. Raises ``RunNotFound``."""
+def why(store: Store, run: str, step: int, limit: int = 5, episode: int | None = None) -> LineageReport:
+    """The ``limit`` turns of each role and trainer that pulled hardest in a step, or in one episode it played.
+
+    Raises ``RunNotFound``.
+    """
     store.run(run)
     number = run_number(run)
     with store.read() as session:
@@ -140,14 +148,31 @@ def why(store: Store, run: str, step: int, limit: int = 5) -> LineageReport:
             PolicyVersions.run_id == number, PolicyVersions.number == row.policy_version
         )
         weights = session.scalars(made).one()
-        pulled = select(Advantages.role, Advantages.trainer).where(Advantages.step_id == row.id).distinct()
+        asked = Advantages.step_id == row.id
+        if episode is not None:
+            asked &= Advantages.turn_id.in_(select(Turns.id).where(Turns.episode_id == _played(session, row, episode)))
+        pulled = select(Advantages.role, Advantages.trainer).where(asked).distinct()
         pairs = session.execute(pulled.order_by(Advantages.role, Advantages.trainer)).all()
-        reasons = tuple(_role(session, row, role, trainer, limit) for role, trainer in pairs)
-        return LineageReport(run, step, row.policy_version, weights, row.metrics, reasons)
+        reasons = tuple(_role(session, row, asked, role, trainer, limit) for role, trainer in pairs)
+        report = LineageReport(run, step, row.policy_version, weights, row.metrics, reasons)
+        if episode is None:
+            return report
+        whole = session.scalar(select(func.sum(func.abs(Advantages.pull))).where(Advantages.step_id == row.id))
+        share = sum(role.pull_abs for role in reasons) / whole if whole else None
+        return replace(report, episode=f"{run}/{step}/{episode}", share=share)
 
 
-def _role(session: Session, step: Steps, role: str, trainer: str, limit: int) -> RoleWhy:
-    mine = (Advantages.step_id == step.id) & (Advantages.role == role) & (Advantages.trainer == trainer)
+def _played(session: Session, step: Steps, episode: int) -> int:
+    """The id of an episode of a step. Raises ``RunNotFound``."""
+    found = session.scalar(select(Episodes.id).where(Episodes.step_id == step.id, Episodes.number == episode))
+    if found is None:
+        name = f"r{step.run_id}/{step.number}"
+        raise RunNotFound(f"no episode {name}/{episode}: 'sparring show {name}' lists those of the step")
+    return found
+
+
+def _role(session: Session, step: Steps, asked: ColumnElement[bool], role: str, trainer: str, limit: int) -> RoleWhy:
+    mine = asked & (Advantages.role == role) & (Advantages.trainer == trainer)
     totals = select(func.count(), func.sum(Advantages.pull), func.sum(func.abs(Advantages.pull))).where(mine)
     n_turns, pull, pull_abs = session.execute(totals).one()
     wanted = select(Advantages).where(mine).order_by(func.abs(Advantages.pull).desc(), Advantages.id).limit(limit)

@@ -108,12 +108,13 @@ def run(store: Store, run: str) -> RunRow:
     return store.run(run)
 
 
-def steps(store: Store, run: str) -> list[StepSummary]:
-    """Every step of a run, in order. Raises ``RunNotFound``."""
+def steps(store: Store, run: str, step: int | None = None) -> list[StepSummary]:
+    """Every step of a run, in order, or the one of that number, if it is there. Raises ``RunNotFound``."""
     store.run(run)
-    sql = text("SELECT * FROM v_steps WHERE run = :run ORDER BY step")
+    one = "" if step is None else " AND step = :step"  # the view counts turns: not of every step for the sake of one
+    sql = text(f"SELECT * FROM v_steps WHERE run = :run{one} ORDER BY step")
     with store.read() as session:
-        found = [dict(row) for row in session.execute(sql, {"run": run}).mappings()]
+        found = [dict(row) for row in session.execute(sql, {"run": run, "step": step}).mappings()]
     return [
         StepSummary(**{**row, "tokens": row["tokens"] or 0, "metrics": unpack_figures(unescape(row["metrics"]))})
         for row in found

@@ -1,9 +1,7 @@
 """Everything that influenced an update is reachable from it."""
 
-import sqlite3
 import subprocess
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from sparring.scenarios.errors import RunNotFound
 from sparring.storage import queries
 from sparring.storage.lineage import why
+from sparring.storage.rescores import Asked, begin
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
 from sparring.storage.tables import Base
@@ -46,6 +45,20 @@ def test_a_teachers_pull_leads_to_the_task_it_proposed(filled: Store) -> None:
     assert turn.task is not None and turn.task.origin == "teacher"
 
 
+def test_the_parts_of_a_steps_episodes_make_the_whole(filled: Store) -> None:
+    whole = why(filled, "r1", 2, limit=99)
+    parts = [why(filled, "r1", 2, 99, number) for number in range(len(queries.episodes(filled, "r1", step=2)))]
+    assert sum(part.share or 0.0 for part in parts) == pytest.approx(1.0)
+    found = {(turn.episode, turn.turn) for part in parts for role in part.roles for turn in role.turns}
+    assert found == {(turn.episode, turn.turn) for role in whole.roles for turn in role.turns}
+    assert all(turn.episode == part.episode for part in parts for role in part.roles for turn in role.turns)
+
+
+def test_an_absent_episode_is_named(filled: Store) -> None:
+    with pytest.raises(RunNotFound, match=r"no episode r1/2/99.*show r1/2"):
+        why(filled, "r1", 2, episode=99)
+
+
 def test_an_absent_step_is_named(filled: Store) -> None:
     with pytest.raises(RunNotFound, match="no step 9; its last is 2"):
         why(filled, "r1", 9)
@@ -76,9 +89,7 @@ def test_the_lineage_view_reads_well_in_the_sqlite3_shell(filled: Store) -> None
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_answers(filled: Store, view: str) -> None:
-    with closing(sqlite3.connect(str(filled.path))) as connection, connection:  # no run scores its own turns again
-        connection.execute("INSERT INTO rescores VALUES (1, 1, 0, 'verifier', 'code', '{}', '2026-01-01T00:00:00Z')")
-        connection.execute("INSERT INTO rescored (id, rescore_id, turn_id, \"by\", note) VALUES (1, 1, 1, '', '')")
+    begin(filled, "r1", "verifier", "code", {}, Asked())  # no run scores its own turns again
     assert queries.select_rows(filled, f"SELECT * FROM {view} LIMIT 5").rows
 
 
@@ -118,6 +129,10 @@ def test_best_worst_and_latest_are_in_order(filled: Store) -> None:
     assert worst == best[::-1]
     assert latest == ["r1/2/3", "r1/2/2", "r1/2/1"]
     assert {row.step for row in queries.episodes(filled, "r1", "best", step=1)} == {1}
+
+
+def test_one_step_is_summed_up_as_among_all(filled: Store) -> None:
+    assert queries.steps(filled, "r1", 1) == [step for step in queries.steps(filled, "r1") if step.step == 1]
 
 
 def test_step_summaries_count_what_was_saved(filled: Store) -> None:
