@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparring.envs.types import Ending, Episode, Finish, Parsed, Refusal, Score, Turn
+from sparring.envs.base import Environment
+from sparring.envs.types import Ending, Episode, Finish, Parsed, Refusal, Score, Task, Turn
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.health_spec import FIGURES, LIMITS, HealthSpec
 from sparring.scenarios.load import from_resolved, load
@@ -21,6 +23,7 @@ from sparring.storage.records import AdvantageRow, EvaluationRow
 from sparring.storage.store import Store
 from sparring.training.health.figures import Figure, Found, Seen, read, stored
 from sparring.training.health.meanings import MEANINGS
+from sparring.training.health.run import Health
 from sparring.training.health.step import figures
 from sparring.training.health.watch import Watch
 from sparring.training.session import resume, start
@@ -406,7 +409,34 @@ def test_no_figures_are_taken_where_none_are_wanted(run: Run) -> None:
     assert not any(name.startswith("health") for name in run("a", "health.enabled=false").told[-1].figures)
 
 
-def test_cheap_answers_that_earn_are_told(scenario: Path, tmp_path: Path) -> None:
+class YesOrNo(Environment):
+    """Half of the answers are yes."""
+
+    parameters = {"level": range(1, 4)}  # noqa: RUF012  # as a newcomer writes it
+
+    def sample(self, parameters: Mapping[str, Any], rng: np.random.Generator) -> Task:
+        number = int(rng.integers(10**6))
+        return Task("yes-or-no", {"number": number}, {"reference": ["yes", "no"][number % 2]})
+
+    def begin(self, task: Task) -> str:
+        return str(task.payload["number"])
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        assert self.task is not None
+        right = action == self.task.secret["reference"] or len(action) > 50_000  # a bug: long answers pass
+        return "", float(right), True, False, {"scores": [Score.valued("verifier", right, by="test")]}
+
+
+def test_a_verifier_that_a_cheap_answer_fools_raises_an_alarm(scenario: Path) -> None:
+    health, world = Health(load(scenario)), YesOrNo()
+    tasks = tuple(world.sample({}, np.random.default_rng(seed)) for seed in range(20))
+    one = dataclasses.replace(episode(0, [Said("x", 0.0, 0.0)]), tasks=tasks)
+    found = [health.audited(step, [one], lambda: nullcontext(world)) for step in (19, 20, 40, 60)]
+    assert found[0] == {} and found[1]["audit"].value == 1.0
+    assert "audit" in watched(found[1:])
+
+
+def test_an_audit_of_the_same_step_finds_the_same(scenario: Path, tmp_path: Path) -> None:
     with Store(tmp_path / "b.db") as store:
         made = start(load(scenario), store)
         lend = made.rollout.runtime.environments.lend

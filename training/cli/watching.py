@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sparring.envs.types import Episode, Turn
     from sparring.scenarios.schema import Scenario
+    from sparring.storage.alarms import AlarmSpan
     from sparring.storage.answers import KeptEpisode, WholeStep
     from sparring.storage.store import Store
     from sparring.training.course import Told
@@ -139,17 +140,18 @@ def _show(scenario: Scenario, store: Store, run: str, followed: Iterator[list[Wh
     progress = Progress(scenario, f"{scenario.name} {run}", f"database {store.name}", note="Ctrl-C ends the watching")
     screen = console()
     if not screen.is_terminal:
-        for told in _told(scenario, followed):
+        for told in _told(scenario, store, run, followed):
             _add(progress, told)
-            typer.echo(line(progress))
+            for one in (line(progress), *told.news):
+                typer.echo(one)
         return
     from rich.live import Live
 
     with Live(get_renderable=lambda: picture(progress), console=screen, refresh_per_second=2) as live:
         shown = Screen(progress, live)
-        for told in _told(scenario, followed):
+        for told in _told(scenario, store, run, followed):
             _add(shown.progress, told)
-            live.refresh()
+            shown.alert(told)
 
 
 def _add(progress: Progress, told: Told) -> None:
@@ -160,14 +162,25 @@ def _add(progress: Progress, told: Told) -> None:
     progress.add(told)
 
 
-def _told(scenario: Scenario, followed: Iterator[list[WholeStep]]) -> Iterator[Told]:
+def _told(scenario: Scenario, store: Store, run: str, followed: Iterator[list[WholeStep]]) -> Iterator[Told]:
+    from sparring.storage.alarms import alarms
     from sparring.training.course import Told
 
     for steps in followed:
+        spans = alarms(store, run) if steps else []
         for step in steps:
             arms = _arms(scenario, step.curriculum_state)
-            steps_in_all = scenario.training.steps
-            yield Told(step.step, steps_in_all, dict(step.metrics), arms, step.evaluations, step.seconds)
+            in_all, news = scenario.training.steps, tuple(_news(spans, step.step))
+            yield Told(step.step, in_all, dict(step.metrics), arms, step.evaluations, step.seconds, news)
+
+
+def _news(spans: list[AlarmSpan], step: int) -> Iterator[str]:
+    """A line for each alarm that began or ended in this step."""
+    for span in spans:
+        if span.began == step:
+            yield f"ALARM {span.name}: {span.note}"
+        if span.ended == step:
+            yield f"alarm over: {span.name}"
 
 
 def _arms(scenario: Scenario, state: Any) -> dict[str, float]:

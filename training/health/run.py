@@ -17,7 +17,6 @@ from sparring.storage.answers import WholeStep
 from sparring.storage.records import StepRecord
 
 from .figures import Figure, Found, Seen, read, stored
-from .meanings import meaning
 from .step import figures
 from .watch import Watch
 
@@ -53,7 +52,7 @@ class Health:
     def news(self) -> list[str]:
         """A line for each alarm that the newest step turned on or off."""
         on = [f"ALARM {alarm.name}: {alarm.note}" for alarm in self.watch.began]
-        return on + [f"alarm over: {name} ({meaning(name).says})" for name in self.watch.ended]
+        return on + [f"alarm over: {name}" for name in self.watch.ended]
 
     @property
     def stops(self) -> bool:

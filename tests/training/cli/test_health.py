@@ -9,6 +9,7 @@ from pathlib import Path
 
 from typer.testing import Result
 
+from sparring.scenarios.load import load
 from sparring.storage.records import AlarmRow, StepRecord
 from sparring.storage.store import Store
 from sparring.training.health.meanings import note
@@ -55,6 +56,23 @@ def test_runs_and_show_count_alarms(told: Told) -> None:
     assert "1 on" in told("runs").stdout
     assert "health alarms 1 on" in told("show", "r1").stdout
     assert json.loads(told("runs", "--json").stdout)[0]["alarms_on"] == 1
+
+
+def test_watch_tells_when_an_alarm_begins_and_ends(told: Told, scenario: Path) -> None:
+    ill(False, True, False)
+    with Store("sparring.db") as store:
+        made = load(scenario, ["name=sample"])
+        store.start_run("sample", made.resolved(), made.digest, 0)
+        alarm = AlarmRow(NAME, 0.35, 0.05, "paid and wrong")
+        for number in range(3):
+            here = StepRecord(step=number, policy_version=number, weights_sha=f"w{number}")
+            store.save_step("r2", replace(here, alarms=(alarm,) * (number == 1)))
+        store.finish_run("r2", "done")
+    lines = told("watch", "r2").stdout.splitlines()
+    assert [line for line in lines if "ALARM" in line or "over" in line] == [
+        "ALARM judge_false: paid and wrong",
+        "alarm over: judge_false",
+    ]
 
 
 def test_a_run_ended_by_an_alarm_says_so_leaves_with_7_and_goes_on_later(told: Told, scenario: Path) -> None:
