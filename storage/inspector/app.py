@@ -29,7 +29,7 @@ from sparring.storage.store import Store
 
 from . import charts, pages, shown
 from .guard import LOOPBACK_NAMES, Guard
-from .registry import PAGES, Asked, Link, NotThere, Page, crumbs, plain
+from .registry import PAGES, Asked, Link, NotThere, Page, address, crumbs, plain
 
 for _module in pkgutil.iter_modules(pages.__path__):  # each registers its pages
     importlib.import_module(f"{pages.__name__}.{_module.name}")
@@ -124,7 +124,7 @@ class Site:
             facts = {
                 "title": one.title.format_map(words),
                 "path": request.url.path,
-                "twin": link(one.path.format_map(words) + ".json", **asked.query),
+                "twin": link(address(one, words) + ".json", **asked.query),
                 "crumbs": crumbs(one, words),
                 "live": bool(model.get("live")),
                 "query": asked.query,

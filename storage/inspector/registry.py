@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 from sparring.scenarios.errors import RunNotFound
 from sparring.storage.store import Store
@@ -103,7 +104,12 @@ def crumbs(here: Page, words: Mapping[str, str]) -> list[Link]:
     """The pages above this one, outermost first."""
     above = [one for one in PAGES.values() if here.path.startswith(one.path + "/")]
     above.sort(key=lambda one: len(one.path))
-    return [Link(one.title.format_map(words), one.path.format_map(words)) for one in above]
+    return [Link(one.title.format_map(words), address(one, words)) for one in above]
+
+
+def address(one: Page, words: Mapping[str, str]) -> str:
+    """Where a page lies, whatever is in the words of its path."""
+    return one.path.format_map({name: quote(word, safe="") for name, word in words.items()})
 
 
 def role_classes(roles: Sequence[str]) -> dict[str, str]:

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from sparring.storage.alarms import alarms_ever, alarms_on
 from sparring.storage.inspector.history import history
 from sparring.storage.inspector.registry import Asked, Model, page
 from sparring.storage.records import RunRow
 from sparring.storage.store import Store, describe
-from sparring.storage.tables import Alarms, Evaluations, Runs, Scenarios, Steps
+from sparring.storage.tables import Evaluations, Runs, Scenarios, Steps
 
 PER_PAGE = 25
 SPARK = 60  # points of a sparkline
@@ -28,7 +29,9 @@ def runs(store: Store, asked: Asked) -> Model:
         total = session.scalar(select(func.count()).select_from(Runs))
         shown = [describe(session, row, store.is_held) for row in rows[:PER_PAGE]]
         facts = {row.id: _facts(session, int(row.id[1:])) for row in shown}
-    listed = [_line(store, row, facts[row.id]) for row in shown]
+    now, ever_on = alarms_on(store), alarms_ever(store)
+    alarms = {row.id: {"alarms_on": now.get(row.id, 0), "alarms": ever_on.get(row.id, 0)} for row in shown}
+    listed = [_line(store, row, facts[row.id] | alarms[row.id]) for row in shown]
     return {
         "runs": listed,
         "total": total,
@@ -48,7 +51,6 @@ def _facts(session: Session, run: int) -> dict[str, Any]:
     )
     resolved = select(Scenarios.resolved).join(Runs, Runs.scenario_id == Scenarios.id).where(Runs.id == run)
     return {
-        "alarms": session.scalar(select(func.count(Alarms.id)).join(Steps).where(Steps.run_id == run)),
         "accuracy": [row.value for row in session.execute(accuracy) if not row.parameters],
         "planned": planned(session.scalars(resolved).one()),
     }

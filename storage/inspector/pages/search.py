@@ -89,7 +89,9 @@ def _found(session: Session, place: Place, words: str, run: str, before: int) ->
     """What a window of rows holds, and where to go on."""
     first, last = _ends(session, place, run)
     below = min(before or last + 1, last + 1)
-    from_id = max(below - AT_ONCE, first)
+    inside = (place.id >= first) & (place.id < below)
+    earliest = select(place.id).where(inside).order_by(place.id.desc()).offset(AT_ONCE - 1).limit(1)
+    from_id = session.scalar(earliest) or first  # ids leave gaps where several write at once
     rows = place.rows.where(place.id >= from_id, place.id < below)
     if run:
         rows = rows.where(Steps.run_id == run_number(run))
