@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Integer, Select, and_, case, func, insert, literal, select, update
+from sqlalchemy import Connection, Integer, Select, Text, and_, case, func, insert, literal, select, update
 
 from sparring.envs.types import Episode, Score, Validity
 from sparring.scenarios.errors import RunNotFound, StoreError
 
 from .leases import Queue, Standing, finish, give_back, lease, renew, standing
 from .rebuild import rebuild
-from .rows import now, table
+from .rows import first_free, now, table
 from .store import Store, run_number
-from .tables import Episodes, Rescored, Rescores, Runs, Scores, Steps, Turns
+from .tables import Episodes, Rescored, Rescores, Scores, Steps, Turns
 
 Kind = Literal["verifier", "rubric"]
 ENVIRONMENT = "environment"  # the author of turns that no role made
@@ -82,24 +81,22 @@ def begin(store: Store, run: str, kind: Kind, name: str, options: Mapping[str, A
     Raises ``RunNotFound`` where there is no such run or step, ``StoreError`` where no turn is left to score.
     """
     store.run(run)
-    with _write(store) as connection:
-        runs, rescores, rescored = table(Runs), table(Rescores), table(Rescored)
-        number = run_number(run)
-        connection.execute(select(runs.c.id).where(runs.c.id == number).with_for_update()).one()  # one at a time
+    with store.write(queued=True) as connection:  # one after the other: they are numbered
+        rescores, rescored, number = table(Rescores), table(Rescored), run_number(run)
         left_out = _left_out(connection, number, asked)
+        count = connection.execute(_turns(number, asked, func.count()).where(_scorable(asked))).scalar_one()
+        if not count:
+            raise StoreError(_nothing(run, asked, left_out))
         mine = rescores.c.run_id == number
-        new = (connection.execute(select(func.max(rescores.c.id))).scalar() or 0) + 1
         place = (connection.execute(select(func.max(rescores.c.number)).where(mine)).scalar() or 0) + 1
+        new, first = first_free(connection, rescores, 1), first_free(connection, rescored, count)
         columns = {"kind": kind, "name": name, "options": {**options, "left_out": left_out}, "made_at": now()}
         connection.execute(insert(rescores).values(id=new, run_id=number, number=place, **columns))
-        top = connection.execute(select(func.max(rescored.c.id))).scalar() or 0
-        count = func.row_number().over(order_by=Turns.id)
-        chosen = _turns(number, asked, literal(top, Integer) + count, literal(new, Integer), Turns.id, literal(""),
-                        literal("")).where(_scorable(asked))  # fmt: skip
+        counted = literal(first - 1, Integer) + func.row_number().over(order_by=Turns.id)
+        empty = literal("", Text)
+        chosen = _turns(number, asked, counted, literal(new, Integer), Turns.id, empty, empty).where(_scorable(asked))
         names = ["id", "rescore_id", "turn_id", "by", "note"]
-        connection.execute(insert(rescored).from_select(names, chosen.order_by(Turns.id)))
-        if not connection.execute(select(func.count()).where(rescored.c.rescore_id == new)).scalar():
-            raise StoreError(_nothing(run, asked, left_out))
+        connection.execute(insert(rescored).from_select(names, chosen.order_by(Turns.id).limit(count)))
     return rescore(store, run, place)
 
 
@@ -134,7 +131,7 @@ def same_means(one: Rescore, options: Mapping[str, Any]) -> bool:
 def take_up(store: Store, one: Rescore, validity: Validity) -> int:
     """Let the turns that ended so wait again; how many they are."""
     rescored = table(Rescored)
-    with _write(store) as connection:
+    with store.write() as connection:
         mine = and_(rescored.c.rescore_id == _id(connection, one), rescored.c.validity == str(validity))
         return connection.execute(update(rescored).where(mine).values(validity=None, value=None, note="")).rowcount
 
@@ -177,7 +174,7 @@ class Shift:
 
     def take(self, most: int) -> list[Waiting]:
         """Lease up to ``most`` turns, in the order they were played; none when none is free."""
-        with _write(self.store) as connection:
+        with self.store.write() as connection:
             ids = lease(connection, self.queue, self.holder, most)
             wanted = (
                 select(Rescored.id, Turns.episode_id, Turns.number, Steps.number, Steps.run_id, Episodes.number)
@@ -193,27 +190,23 @@ class Shift:
     def hand_in(self, scores: Mapping[int, Score]) -> list[int]:
         """Write scores by row id; the ids for which they count, the others having gone to somebody else meanwhile."""
         results = {row: _columns(score) for row, score in scores.items()}
-        with _write(self.store) as connection:
+        with self.store.write() as connection:
             return finish(connection, self.queue, self.holder, results)
 
     def renew(self, ids: Sequence[int]) -> list[int]:
         """Go on holding these rows; those that are still held."""
-        with _write(self.store) as connection:
+        with self.store.write() as connection:
             return renew(connection, self.queue, self.holder, ids)
 
     def give_back(self, ids: Sequence[int]) -> list[int]:
         """Let go of rows that will not be scored here."""
-        with _write(self.store) as connection:
+        with self.store.write() as connection:
             return give_back(connection, self.queue, self.holder, ids)
 
     def standing(self) -> Standing:
         """How many turns are free, how many somebody holds, and for how long."""
         with self.store.read() as session:
             return standing(session.connection(), self.queue)
-
-
-def _write(store: Store) -> AbstractContextManager[Connection]:
-    return store._database.write()
 
 
 def _columns(score: Score) -> dict[str, Any]:

@@ -162,7 +162,7 @@ MOVES = st.one_of(
 @settings(max_examples=150)
 @given(moves=st.lists(MOVES, max_size=40))
 def test_whatever_the_order_every_row_is_done_once_and_none_is_lost(yard: Yard, moves: list[Any]) -> None:
-    """Bites: take the holder out of ``finish``, or let it write to rows that wait no more, and results double."""
+    """Bites: let ``finish`` write by id alone, and results double."""
     calls = {"renew": renew, "give back": give_back}
     yard.fill(6)
     held: list[list[int]] = [[], [], [], []]
@@ -206,7 +206,7 @@ def toil(file: Path, seed: int) -> None:
 
 
 def test_workers_that_are_killed_at_any_moment_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Bites: commit the lease and its results in transactions that overlap, or finish without asking who holds."""
+    """Bites: let ``finish`` write by id alone, and a row is done twice."""
     n, file, rng = 300, tmp_path / "work.db", random.Random(5)
     Yard(n, file).close()
     workers = {seed: forking.Process(target=toil, args=(file, seed)) for seed in range(4)}

@@ -183,7 +183,7 @@ def waiting(store: Store, parrot: Path) -> Rescore:
 def test_processes_that_are_killed_and_begun_again_score_every_turn_once(
     store: Store, waiting: Rescore, parrot: Path
 ) -> None:
-    """Bites: hand in without asking whose the lease is, and a turn is done twice."""
+    """Bites: let ``finish`` write by id alone, and a turn is done twice."""
     path = store.path
     assert path is not None
     workers = [forking.Process(target=take_part, args=(path, parrot, 0.3)) for _ in range(5)]
