@@ -167,7 +167,7 @@ def _played(session: Session, step: Steps, episode: int) -> int:
     found = session.scalar(select(Episodes.id).where(Episodes.step_id == step.id, Episodes.number == episode))
     if found is None:
         name = f"r{step.run_id}/{step.number}"
-        raise RunNotFound(f"no episode {name}/{episode}: 'sparring show {name}' lists those of the step")
+        raise RunNotFound(f"no episode {name}/{episode}; 'sparring why {name}' tells of the whole step")
     return found
 
 

@@ -55,7 +55,7 @@ def test_the_parts_of_a_steps_episodes_make_the_whole(filled: Store) -> None:
 
 
 def test_an_absent_episode_is_named(filled: Store) -> None:
-    with pytest.raises(RunNotFound, match=r"no episode r1/2/99.*show r1/2"):
+    with pytest.raises(RunNotFound, match=r"no episode r1/2/99.*why r1/2"):
         why(filled, "r1", 2, episode=99)
 
 

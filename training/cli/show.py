@@ -199,7 +199,7 @@ def _run_tables(
 def _show_step(store: Store, at: Place, as_json: bool) -> None:
     from sparring.storage.queries import episodes, steps
 
-    found = [step for step in steps(store, at.run) if step.step == at.step]
+    found = steps(store, at.run, at.step)
     if not found:
         last = store.run(at.run).last_step
         raise RunNotFound(

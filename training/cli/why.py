@@ -1,4 +1,5 @@
-"""``why``: what one step's update was made of, from the turns that pulled hardest down to criteria and curriculum."""
+"""``why``: what one step's update, or one episode's part of it, was made of: from the turns that pulled hardest down to
+criteria and curriculum."""
 
 from __future__ import annotations
 
@@ -8,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparring.scenarios.errors import RunNotFound
-
-from .options import AsJson, Db, place, reading, typed
+from .options import AsJson, Db, place, reading
 from .output import colour, console, number, one_line, print_json, spoken, visible
 
 if TYPE_CHECKING:
@@ -21,22 +20,21 @@ if TYPE_CHECKING:
 
 def why(
     step: Annotated[
-        str, typer.Argument(help="A step: r1/57, 57 of the newest run, or a run for its last step.")
+        str,
+        typer.Argument(help="A step: r1/57, 57 of the newest run, or a run for its last step; an episode: r1/57/3."),
     ] = "latest",
     limit: Annotated[int, typer.Option(help="Turns per role.", min=1)] = 3,
     as_json: AsJson = False,
     db: Db = None,
 ) -> None:
-    """Tell why a step moved the policy: which turns pulled hardest, what they earned, and for which task."""
+    """Tell why a step or an episode moved the policy: which turns pulled hardest, what they earned, for which task."""
     from sparring.storage import lineage
     from sparring.storage.thinning import dropped_on
 
     with closing(reading(db)) as store:
         at = place(store, step)
-        if at.episode is not None:
-            raise RunNotFound(f"why explains a step, not {step}; try: {typed(store, f'why {at.run}/{at.step}')}")
         number_of = at.step if at.step is not None else store.run(at.run).last_step or 0
-        report = lineage.why(store, at.run, number_of, limit)
+        report = lineage.why(store, at.run, number_of, limit, at.episode)
         thinned = dropped_on(store, at.run, number_of)
     if as_json:
         print_json(report)
@@ -57,27 +55,29 @@ def told(report: LineageReport) -> Iterator[Text]:
     """The report, a line each."""
     from rich.text import Text
 
-    yield Text(
-        f"{report.run}/{report.step} made policy {report.made_version}, weights {report.weights_sha[:16]}", style="bold"
-    )
+    made = f"{report.run}/{report.step} made policy {report.made_version}, weights {report.weights_sha[:16]}"
+    if report.episode is not None:
+        made += f"; {report.episode} has {_percent(report.share or 0.0, 1.0)} of its pull"
+    yield Text(made, style="bold")
     if not report.roles:
-        yield Text("no turn had an advantage: nothing pulled, the weights stayed as they were")
+        nothing = "the weights stayed as they were" if report.episode is None else "the episode has no part in it"
+        yield Text(f"no turn had an advantage: nothing pulled, {nothing}")
     total = sum(role.pull_abs for role in report.roles)
     for role in report.roles:
         yield Text()
-        yield _role(role, total)
+        yield _role(role, total, "step" if report.episode is None else "episode")
         for turn in role.turns:
             yield from _turn(turn, role)
 
 
-def _role(role: RoleWhy, total: float) -> Text:
+def _role(role: RoleWhy, total: float, whole: str) -> Text:
     from rich.text import Text
 
     line = Text(role.role, style=f"bold {colour(role.role)}")
     if role.trainer != "rl":
         line.append(f" in {visible(role.trainer)}", style="not bold default")
     turns = "1 turn" if role.n_turns == 1 else f"{role.n_turns} turns"
-    line.append(f"  {turns}, {_percent(role.pull_abs, total)} of the step's pull", style="not bold default")
+    line.append(f"  {turns}, {_percent(role.pull_abs, total)} of the {whole}'s pull", style="not bold default")
     if len(role.turns) < role.n_turns:
         line.append(f"; the {len(role.turns)} that pulled hardest:", style="not bold default")
     return line

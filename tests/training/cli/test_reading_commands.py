@@ -83,6 +83,12 @@ def test_why_names_criterion_writer_task_and_arm(told: Told, filled: str) -> Non
     assert "written by rubric_writer" in shown and "made from" in shown and "arm depth=" in shown and " %" in shown
 
 
+def test_why_of_an_episode_tells_its_part_of_the_step(told: Told, filled: str) -> None:
+    report = json.loads(told("why", "r1/2/0", "--json").stdout)
+    assert {turn["episode"] for role in report["roles"] for turn in role["turns"]} == {"r1/2/0"}
+    assert 0 < report["share"] < 1 and "r1/2/0 has" in told("why", "r1/2/0").stdout
+
+
 def test_why_of_a_run_is_its_last_step(told: Told, filled: str) -> None:
     assert told("why", "r1").stdout == told("why", "r1/2").stdout == told("why").stdout
 
