@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +62,6 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> tuple
 
 
 @lru_cache(maxsize=512)
-@functools.cache  # curves ask for the same one at every step
 def t_quantile(freedom: float, level: float = LEVEL) -> float:
     """The t for which a Student variable of ``freedom`` > 0 lies within +-t with probability ``level``.
 
