@@ -22,18 +22,20 @@ def curves(lines: Lines, measured: Sequence[EvaluationRow], roles: Sequence[str]
     """Cards in the order they are read; those without a number are left out."""
     place = {role: index for index, role in enumerate(roles)}
     x = [line.number for line in lines]
+    names = _all(lines)
 
-    def of(title: str, names: Mapping[str, str], **more: Any) -> Figure | None:
-        return figure(
-            title, x, {shown: [line.figures.get(name) for line in lines] for name, shown in names.items()}, **more
-        )
+    def ranked(role: str) -> tuple[int, str]:
+        return place.get(role, 99), role
+
+    def of(title: str, shown: Mapping[str, str], **more: Any) -> Figure | None:
+        values = {word: [line.figures.get(name) for line in lines] for name, word in shown.items()}
+        return figure(title, x, values, **more)
 
     def by_role(title: str, prefix: str, **more: Any) -> Figure | None:
-        names = _below(lines, prefix)
-        found = of(title, {prefix + role: role for role in sorted(names, key=lambda r: (place.get(r, 99), r))}, **more)
+        found = of(title, {prefix + role: role for role in sorted(_below(names, prefix), key=ranked)}, **more)
         return _hued(found, place)
 
-    kl = {name: _short(name, "kl") for name in _all(lines) if name == "kl" or name.endswith("/kl")}
+    kl = {name: _short(name, "kl") for name in names if name == "kl" or name.endswith("/kl")}
     cards = [
         _hued(
             figure("Reward by role", x, {r: [one.rewards.get(r) for one in lines] for r in _rewarded(lines, place)}),
@@ -45,12 +47,12 @@ def curves(lines: Lines, measured: Sequence[EvaluationRow], roles: Sequence[str]
         of("Proposals accepted", {"accepted": "accepted"}, low=0, high=1),
         by_role("Entropy", "entropy/", unit="nats", low=0),
         of("KL from the reference", kl, unit="nats"),
-        *lengths(lines, place, x),
+        *lengths(lines, names, place),
         of("Policy lag", {"late": "mean", "late/most": "most"}, unit="updates", low=0),
         of("Canary gap", {"canary/gap": "mean", "canary/worst": "worst"}, unit="nats", low=0),
         figure("Throughput", x, _rates(lines), unit="tokens/s", low=0),
         figure("Time of a step", x, _seconds(lines), unit="s", low=0),
-        of("Loss", {name: _short(name, "loss") for name in _all(lines) if name == "loss" or name.endswith("/loss")}),
+        of("Loss", {name: _short(name, "loss") for name in names if name == "loss" or name.endswith("/loss")}),
         of("Gradient norm", {"train/grad_norm": "norm"}, low=0),
     ]
     return [card for card in cards if card is not None]
@@ -62,7 +64,7 @@ def health(lines: Lines, roles: Sequence[str]) -> dict[str, list[Any]]:
     x = [line.number for line in lines]
     moving: defaultdict[str, dict[str, list[float | None]]] = defaultdict(dict)
     steady = []
-    for tail in sorted(_below(lines, HEALTH), key=lambda tail: (place.get(tail.partition("/")[2], 99), tail)):
+    for tail in sorted(_below(_all(lines), HEALTH), key=lambda tail: (place.get(tail.partition("/")[2], 99), tail)):
         name, _, whom = tail.partition("/")
         values = [line.figures.get(HEALTH + tail) for line in lines]
         if len(different := {value for value in values if value is not None}) == 1:
@@ -94,11 +96,12 @@ def _measured(title: str, curves: Mapping[str, Mapping[int, float]]) -> Figure |
     return figure(title, x, {name: [curve.get(step) for step in x] for name, curve in curves.items()}, low=0, high=1)
 
 
-def lengths(lines: Lines, place: Mapping[str, int], x: Sequence[int]) -> list[Figure | None]:
+def lengths(lines: Lines, names: Sequence[str], place: Mapping[str, int]) -> list[Figure | None]:
     """How long turns are: by role where that is stored, else over all."""
-    names = sorted(_below(lines, "health/length/"), key=lambda role: (place.get(role, 99), role))
-    if names:
-        curves = {role: [line.figures.get(f"health/length/{role}") for line in lines] for role in names}
+    roles = sorted(_below(names, "health/length/"), key=lambda role: (place.get(role, 99), role))
+    x = [line.number for line in lines]
+    if roles:
+        curves = {role: [line.figures.get(f"health/length/{role}") for line in lines] for role in roles}
     else:
         curves = {"all turns": [_ratio(line, "tokens", "turns") for line in lines]}
     return [_hued(figure("Length of a turn", x, curves, unit="tokens", low=0), place)]
@@ -148,8 +151,8 @@ def _all(lines: Lines) -> list[str]:
     return sorted({name for line in lines for name in line.figures})
 
 
-def _below(lines: Lines, prefix: str) -> list[str]:
-    return [name.removeprefix(prefix) for name in _all(lines) if name.startswith(prefix)]
+def _below(names: Sequence[str], prefix: str) -> list[str]:
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
 
 def summaries(lines: Lines, summary: Callable[[str], bool] = lambda name: not name.startswith(SAMPLES)) -> list[Figure]:
