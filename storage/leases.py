@@ -74,10 +74,13 @@ def new_holder() -> str:
     return f"{platform.node()}:{os.getpid()}:{secrets.token_hex(6)}"
 
 
-def lease(connection: Connection, queue: Queue, holder: str, most: int) -> list[int]:
-    """Take up to ``most`` free rows, the first ones; their ids. Rows another transaction is taking are passed over."""
+def lease(connection: Connection, queue: Queue, holder: str, most: int, after: int = -1) -> list[int]:
+    """Take up to ``most`` free rows, the first ones beyond the id ``after``; their ids.
+
+    Rows another transaction is taking are passed over. A worker that begins where it was saves reading rows long done.
+    """
     now, rows = queue.clock(connection), queue.table
-    wanted = select(rows.c.id).where(queue.free(now)).order_by(rows.c.id).limit(most)
+    wanted = select(rows.c.id).where(queue.free(now), rows.c.id > after).order_by(rows.c.id).limit(most)
     ids = list(connection.execute(wanted.with_for_update(skip_locked=True)).scalars())
     _hold(connection, queue, ids, {"leased_by": holder, "leased_until": now + queue.seconds})
     return ids

@@ -10,7 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Integer, Select, Text, and_, case, func, insert, literal, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    Text,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 
 from sparring.envs.types import Episode, Score, Validity
 from sparring.scenarios.errors import RunNotFound, StoreError
@@ -168,14 +181,20 @@ class Shift:
         self.store, self.holder = store, holder
         rescored = table(Rescored)
         with store.read() as session:
-            self._rescore_id = _id(session.connection(), one)
-        mine = and_(rescored.c.rescore_id == self._rescore_id, rescored.c.validity.is_(None))
+            number = _id(session.connection(), one)
+            wanted = select(func.min(Rescored.id), func.max(Rescored.id)).where(Rescored.rescore_id == number)
+            first, last = session.execute(wanted).one()
+        its = literal_column("+rescored.rescore_id", Integer) == number  # the sign keeps SQLite to the order of ids
+        mine = and_(rescored.c.id.between(first or 0, last or -1), its, rescored.c.validity.is_(None))
         self.queue = Queue(rescored, mine, lease_s)
+        self._last = -1  # the row taken last: what lies before it is done, or somebody else's for now
 
     def take(self, most: int) -> list[Waiting]:
         """Lease up to ``most`` turns, in the order they were played; none when none is free."""
         with self.store.write() as connection:
-            ids = lease(connection, self.queue, self.holder, most)
+            ids = lease(connection, self.queue, self.holder, most, self._last)
+            ids = ids or lease(connection, self.queue, self.holder, most)
+            self._last = ids[-1] if ids else -1
             wanted = (
                 select(Rescored.id, Turns.episode_id, Turns.number, Steps.number, Steps.run_id, Episodes.number)
                 .join(Turns, Turns.id == Rescored.turn_id)
