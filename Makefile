@@ -1,6 +1,7 @@
 # setup: everything for working on Sparring   demo: train, then list the runs   test: the suite
 # check: style, types, layers, README         docs: links and commands          clean: remove what these words made
 # test-vllm: vLLM itself on this CPU, in an environment of its own (4 GB, seven minutes on two cores)
+# test-browser: every page in a headless Chromium (Debian's, installed where it is absent and root asks)
 # test-inspect: exported logs, read by inspect-ai in an environment of its own
 #
 # Needs python3 (3.11 or later), pip and git. Each word does its own set-up.
@@ -10,7 +11,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-vllm test-inspect check docs clean
+.PHONY: setup demo test test-vllm test-browser test-inspect check docs clean
 
 PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
@@ -31,6 +32,10 @@ test: .venv/dev.stamp
 
 test-vllm: .venv-vllm/made.stamp
 	.venv-vllm/bin/python -m pytest -m vllm tests/training/engines_vllm
+
+test-browser: .venv/browser.stamp
+	tools/browser_env.sh
+	$(BIN)/pytest -m browser tests/browser
 
 test-inspect: .venv-inspect/made.stamp
 	.venv-inspect/bin/python -m pytest -m inspect tests/storage/test_exporting.py
@@ -64,6 +69,10 @@ clean:
 
 .venv/dev.stamp: .venv/torch.stamp pyproject.toml
 	$(PIP) install -c .venv/constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/browser.stamp: .venv/dev.stamp
+	$(PIP) install -c .venv/constraints.txt -e '.[browser]'
 	touch $@
 
 .venv-vllm/made.stamp: tools/vllm_env.sh constraints-vllm.txt pyproject.toml
