@@ -10,11 +10,13 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import func, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -26,6 +28,7 @@ from starlette.staticfiles import StaticFiles
 
 from sparring.scenarios.errors import RunNotFound, SparringError
 from sparring.storage.store import Store
+from sparring.storage.tables import Runs, Steps
 
 from . import charts, pages, shown
 from .guard import LOOPBACK_NAMES, Guard
@@ -35,7 +38,8 @@ for _module in pkgutil.iter_modules(pages.__path__):  # each registers its pages
     importlib.import_module(f"{pages.__name__}.{_module.name}")
 
 HERE = Path(__file__).parent
-NOT_FOUND, BROKEN, UNREADABLE = 404, 500, 503
+WATCHED = 50  # newest runs whose status a page that renews itself asks for
+UNCHANGED, NOT_FOUND, BROKEN, UNREADABLE = 304, 404, 500, 503
 
 
 class Opened:
@@ -105,6 +109,18 @@ def known(path: str) -> bool:
     return re.sub(r"\{\w+\}", "{}", path) in {re.sub(r"\{\w+\}", "{}", one) for one in PAGES}
 
 
+def state(store: Store) -> str:
+    """Changes whenever a run writes a step, begins, ends or dies. A page of a running run asks for it before all else,
+    so that one that is left open costs that run next to nothing."""
+    with store.read() as session:
+        runs = session.execute(select(Runs.id, Runs.status).order_by(Runs.id.desc()).limit(WATCHED)).all()
+        written = [row.id for row in runs if row.status == "running"]
+        last = select(Steps.run_id, func.max(Steps.number)).where(Steps.run_id.in_(written)).group_by(Steps.run_id)
+        newest = sorted(tuple(row) for row in session.execute(last))
+    told = [(row.id, row.status, row.status == "running" and store.is_held(f"r{row.id}")) for row in runs]
+    return f'"{sha256(repr((newest, told)).encode()).hexdigest()[:24]}"'
+
+
 class Site:
     """Answers for every page."""
 
@@ -120,13 +136,18 @@ class Site:
         def answer(request: Request) -> Response:
             words = dict(request.path_params)
             asked = Asked(words, dict(request.query_params))
-            model = plain(one.read(self.opened.get(), asked))
+            store = self.opened.get()
+            tag = state(store)
+            if request.headers.get("if-none-match") == tag:
+                return Response(status_code=UNCHANGED)
+            model = plain(one.read(store, asked))
             facts = {
                 "title": one.title.format_map(words),
                 "path": request.url.path,
                 "twin": link(address(one, words) + ".json", **asked.query),
                 "crumbs": crumbs(one, words),
                 "live": bool(model.get("live")),
+                "tag": tag,
                 "query": asked.query,
             }
             return self._render(one.template, model | {"page": facts})
@@ -171,6 +192,7 @@ class Site:
             "twin": None,
             "crumbs": [Link("Runs", "/runs")],
             "live": False,
+            "tag": "",
             "query": {},
         }
         return self._render("error.html", {"page": facts, "message": message, "there": plain(there)}, status)

@@ -35,7 +35,8 @@ function restore(kept) {
 
 async function renew() {
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    // 304: nothing was written since this page was made
+    const answer = await fetch(location.href, { headers: { accept: "text/html", "if-none-match": main().dataset.tag } });
     const text = await answer.text();
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "");
     const chosen = !(getSelection()?.isCollapsed ?? true);
@@ -47,7 +48,7 @@ async function renew() {
       restore(kept);
       scrollTo(0, at);
     }
-    say(answer.ok ? "live" : "no answer");
+    say(answer.ok || answer.status === 304 ? "live" : "no answer");
   } catch {
     say("no answer");
   }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,21 @@ def test_a_figure_can_be_looked_at_alone(reader: TestClient) -> None:
     chosen = reader.get("/runs/r1/figures.json", params={"name": listed[0]}).json()["chosen"]
     assert chosen["title"] == listed[0] and chosen["x"] == [0, 1, 2]
     assert reader.get("/runs/r1/figures?name=nonsense").status_code == 404
+
+
+def test_a_page_left_open_is_made_again_only_when_something_was_written(
+    ask: Any, running: Store, tmp_path: Path
+) -> None:
+    reader = ask(tmp_path / "live.db")
+    running.save_step("r1", sample_step(0, episodes=1))
+    seen = []
+    for change in (lambda: running.save_step("r1", sample_step(1, episodes=1)), lambda: running.close()):
+        page = reader.get("/runs/r1").text
+        tag = unescape(re.search(r'data-tag="([^"]*)"', page)[1])  # type: ignore[index]  # a live page has one
+        unchanged = reader.get("/runs/r1", headers={"if-none-match": tag})
+        assert (unchanged.status_code, unchanged.text) == (304, "")
+        change()
+        assert reader.get("/runs/r1", headers={"if-none-match": tag}).status_code == 200
+        seen.append(tag)
+    assert len(set(seen)) == 2
+    assert reader.get("/runs/r1.json").json()["run"]["status"] == "killed"  # its writer went without ending it
