@@ -19,6 +19,7 @@ import sparring
 from sparring.envs.types import Score
 from sparring.scenarios.errors import ScenarioError, StoreError
 from sparring.scenarios.problems import unknown
+from sparring.scenarios.registry import environments
 from sparring.scenarios.schema import Ref, RoleSpec, Scenario
 from sparring.storage.leases import new_holder
 from sparring.storage.rescores import Kind, Rescore, Shift, Waiting, episodes_of
@@ -133,6 +134,16 @@ def scorer_of(
         return Reverify(scenario, figures, workers, unsafe)
     spec = RubricSpec(criteria=tuple(options["criteria"]))
     return Remark(spec.rubric(), _made_judge(options.get("judge"), scenario, workers))
+
+
+def roomy(scenario: Scenario, workers: int) -> Scenario:
+    """The scenario with an environment that does as many things at once as answers are judged, where it has a say."""
+    ref = scenario.environment
+    fields: Mapping[str, Any] = getattr(getattr(environments.get(ref.kind), "Config", None), "model_fields", {})
+    if "workers" not in fields or ref.options.get("workers", fields["workers"].default) >= workers:
+        return scenario
+    wider = ref.model_copy(update={"options": {**ref.options, "workers": workers}})
+    return scenario.model_copy(update={"environment": wider})
 
 
 def same_code(one: Rescore, scenario: Scenario) -> None:

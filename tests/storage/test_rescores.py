@@ -12,6 +12,7 @@ import pytest
 
 from sparring.envs.types import CriterionScore, Ending, Finish, Score, Validity
 from sparring.scenarios.errors import RunNotFound, StoreError
+from sparring.storage.exporting.archive import pack, unpack
 from sparring.storage.queries import run_hash, select_rows
 from sparring.storage.rescore_figures import compared
 from sparring.storage.rescores import (
@@ -170,6 +171,15 @@ def test_turns_that_a_resume_takes_back_take_their_rows_along(filled: Store) -> 
     assert left.turns < one.turns
     counted = Shift(filled, one, "me").hand_in({row.id: Score.valued("verifier", 1, "me") for row in taken})
     assert len(counted) == left.turns
+
+
+def test_an_archive_takes_scorings_along(filled: Store, tmp_path: Path) -> None:
+    handed_in(filled, begun(filled), new=lambda value: Score.valued("verifier", 1 - value, "test"))
+    pack(filled, "r1", tmp_path / "out", {})
+    with Store(tmp_path / "other.db") as other:
+        (name,) = unpack(other, tmp_path / "out").values()
+        theirs, ours = rescore(other, name, 1), rescore(filled, "r1", 1)
+        assert theirs == ours and compared(other, theirs) == compared(filled, ours)
 
 
 def test_deleting_the_run_deletes_its_scorings(filled: Store, file: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +181,48 @@ def test_a_judge_that_is_not_there_is_told_before_anything_is_begun(
     server.die()
     done = told("r1", "--rubric", str(judged))
     assert done.exit_code == 4 and "start the server" in done.stderr and rows("SELECT * FROM rescores") == []
+
+
+@pytest.fixture
+def begun(told: Told, judged: Path, server: FakeOpenAI) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process of its own, at work: the judge answers one turn in a while."""
+    well = server.answer
+
+    def slowly(body: Body) -> Any:
+        time.sleep(0.05)
+        return well(body) if callable(well) else well
+
+    server.answer = slowly
+    command = [sys.executable, "-c", "from sparring.training.cli import main; main()", "rescore", "r1"]
+    words = [*command, "--rubric", str(judged)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while server.chats < 3 and process.poll() is None:
+            time.sleep(0.01)
+        yield process
+
+
+def test_ctrl_c_ends_with_the_turns_at_hand_and_the_same_command_goes_on(
+    begun: subprocess.Popen[str], told: Told, judged: Path
+) -> None:
+    begun.send_signal(signal.SIGINT)
+    shown, said = begun.communicate(timeout=60)
+    assert begun.returncode == 130 and "stopping after the turns at hand" in said and "Traceback" not in said
+    left, held = rows("SELECT count(*) - count(validity), count(leased_by) FROM rescored")[0]
+    assert held == 0 and left > 0 and f"{left} turns wait; go on with: sparring rescore r1 --join 1" in shown
+    again = told("r1", "--rubric", str(judged), "--json")
+    assert f"scoring 1 of r1 goes on: {left} of" in again.stderr and found(again)["rescore"]["waiting"] == 0
+
+
+def test_what_a_killed_process_held_is_scored_by_the_next(
+    begun: subprocess.Popen[str], told: Told, judged: Path
+) -> None:
+    begun.kill()
+    begun.communicate(timeout=60)
+    assert rows("SELECT count(leased_by) FROM rescored")[0][0] > 0
+    with Store("sparring.db") as store, store.write() as connection:  # its leases end
+        connection.exec_driver_sql("UPDATE rescored SET leased_until = leased_until - 60")
+    total = found(told("r1", "--rubric", str(judged), "--json"))["total"]
+    assert total["valued"] == total["turns"] and rows("SELECT count(leased_by) FROM rescored") == [(0,)]
 
 
 def test_a_finished_scoring_is_not_taken_for_the_next_one(told: Told) -> None:

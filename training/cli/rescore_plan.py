@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,12 @@ class Plan:
         if self.one is None:
             return begin(self.store, self.run, self.kind, self.name, self.options, self.asked)
         return rescore(self.store, self.run, self.one.number)
+
+    def with_room(self, workers: int) -> Plan:
+        """The plan for so many answers side by side."""
+        from sparring.training.rescoring import roomy
+
+        return replace(self, scenario=roomy(self.scenario, workers)) if self.kind == "verifier" else self
 
     def scorer(self, workers: int, unsafe: bool) -> Scorer:
         """What scores, with everything it needs at hand: a judge that is not there is told now."""

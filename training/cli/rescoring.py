@@ -94,6 +94,7 @@ def _worked(plan: Plan, workers: int, unsafe: bool, quiet: bool) -> tuple[Rescor
         return one, 0
     from sparring.training.rescoring import work
 
+    plan = plan.with_room(workers)
     with plan.guarded(unsafe), closing(plan.scorer(workers, unsafe)) as scorer:
         one = plan.begun()
         if one.waiting < one.turns:
@@ -134,10 +135,12 @@ def _list(store: Store, run: str, as_json: bool) -> None:
         typer.echo(f"the answers of {run} were not scored once more yet; '{begin}' does, or --rubric FILE")
         return
     counts = ("turns", "waiting", "valued", "invalid", "missing")
+    from rich.text import Text
+
     shown = table("scoring", "by", "name", "begun", *counts, right=("scoring", *counts))
     for one in found:
         numbers = (str(getattr(one, count)) for count in counts)
-        shown.add_row(str(one.number), one.kind, one_line(one.name), one.made_at[:16].replace("T", " "), *numbers)
+        shown.add_row(str(one.number), one.kind, Text(one_line(one.name)), one.made_at[:16].replace("T", " "), *numbers)
     console().print(shown)
 
 
@@ -150,7 +153,7 @@ def _print(store: Store, one: Rescore, limit: int, as_json: bool) -> None:
         print_json(found)
         return
     screen = console()
-    title = f"{one.run} scoring {one.number}: {one.kind} {one.name}, beside the stored {found.against} score"
+    title = f"{one.run} scoring {one.number}: {one.kind} {one_line(one.name)}, beside the stored {found.against} score"
     screen.print(title, style="bold", markup=False)
     for part in _parts(store, found):
         screen.print(part, markup=False)
