@@ -194,9 +194,8 @@ def sparkline(values: Values) -> Markup:
     low, high = min(v for v in means if v is not None), max(v for v in means if v is not None)
     wide, tall = 120, 28
     scale_x, scale_y = (wide - 6) / max(x[-1] - x[0], 1), (tall - 6) / ((high - low) or 1)
-    points = [
-        (3 + (at - x[0]) * scale_x, tall - 3 - ((v or 0) - low) * scale_y) for at, v in zip(x, means, strict=True)
-    ]
+    base = tall - 3 if high > low else tall / 2
+    points = [(3 + (at - x[0]) * scale_x, base - ((v or 0) - low) * scale_y) for at, v in zip(x, means, strict=True)]
     root = ElementTree.Element("svg", {"class": "spark", "viewBox": f"0 0 {wide} {tall}", "aria-hidden": "true"})
     ElementTree.SubElement(root, "polyline", {"points": " ".join(f"{a:.1f},{b:.1f}" for a, b in points)})
     ElementTree.SubElement(root, "circle", {"cx": f"{points[-1][0]:.1f}", "cy": f"{points[-1][1]:.1f}", "r": "2.4"})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +55,15 @@ def test_a_page_is_the_same_over_a_server(both: list[TestClient], path: str) -> 
     assert without_clocks(served.json()) == without_clocks(filed.json())
     page = both[0].get(path)
     assert page.status_code == 200 and "geheim" not in page.text
+
+
+def test_the_command_says_where_it_reads_without_the_password(server: Any, tmp_path: Path) -> None:
+    url = server.empty()
+    fill(url)
+    typed = [sys.executable, "-c", "from sparring.training.cli import main; main()", "ui", "--port", "0", "--db", url]
+    with subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    assert first.startswith("pages of postgresql") and "geheim" not in first + rest

@@ -43,14 +43,15 @@ def ui(
     from sparring.training.health.meanings import MEANINGS
     from sparring.training.serve.listen import bind, is_loopback, run
 
-    reading(db).close()  # a database that cannot be read is told here, not on every page
+    with reading(db) as store:  # a database that cannot be read is told here, not on every page
+        shown = store.name
     near = is_loopback(host)
     token = token or (None if near else secrets.token_urlsafe(24))
     names = (*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host.lower()) if near else None
     hush()
     with bind(host, port) as bound:
         address = _address(host, bound.getsockname()[1])
-        typer.echo(f"pages of {db or DATABASE} at {address}{'/?token=' + token if token else '/'} (Ctrl-C ends it)")
+        typer.echo(f"pages of {shown} at {address}{'/?token=' + token if token else '/'} (Ctrl-C ends it)")
         if not near:
             typer.echo("  other machines reach it with this token; it reads the database and changes nothing")
         if open_it:
