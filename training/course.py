@@ -18,11 +18,13 @@ from sparring.scenarios.load import from_resolved
 from sparring.scenarios.schedule import Now
 from sparring.scenarios.schema import Scenario
 from sparring.storage import queries
+from sparring.storage.answers import steps_after
 from sparring.storage.records import AdvantageRow, CheckpointRow, EvaluationRow, GroupRow, ResumePoint, StepRecord
 from sparring.storage.store import Store
 
 from . import checkpoint
 from .earlier import settle
+from .health.run import Health
 from .learner import HEAD, Learner
 from .model import Model
 from .plan import Plan, Planned, with_tokens
@@ -36,7 +38,7 @@ KEPT_PACKAGES = ("sparring", "torch", "transformers", "langgraph", "gymnasium", 
 
 @dataclass(frozen=True)
 class Told:
-    """What a watcher is told after each whole step."""
+    """What a watcher is told after each whole step; ``news`` are health alarms that began or ended in it."""
 
     step: int
     steps: int
@@ -44,6 +46,7 @@ class Told:
     arms: dict[str, float]
     evaluations: tuple[EvaluationRow, ...]
     seconds: float
+    news: tuple[str, ...] = ()
 
 
 Watch = Callable[[Told], None]
@@ -93,7 +96,11 @@ class Course:
     spent_s: float = 0.0
     spent_tokens: int = 0
     lasting: Sequence[Callable[[int], Sequence[int]]] = ()
+    health: Health = field(init=False)
     _sweeper: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "old-checkpoints"), repr=False)
+
+    def __post_init__(self) -> None:
+        self.health = Health(self.scenario)
 
     def follow(self, step: int) -> Moment:
         """The step as the scenario's schedules, and the figures of the newest whole step, have it."""
@@ -118,6 +125,10 @@ class Course:
         figures: Figures = {**made.figures, **done.metrics(), "train_seconds": time.monotonic() - clock}
         return Lesson(tuple(made.groups), settled.advantages, figures, settled.borrowed)
 
+    def examined(self, record: StepRecord, episodes: Sequence[Episode]) -> StepRecord:
+        """The record with the step's health in it; ``episodes`` are what it learnt from."""
+        return self.health.examined(record, episodes)
+
     def save(self, record: StepRecord, clock: float) -> None:
         """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""
         step, settings = record.step, self.scenario.training
@@ -140,10 +151,10 @@ class Course:
         self.spent_s += time.monotonic() - clock
 
     def spent(self) -> bool:
-        """Whether the budget is used up."""
+        """Whether the run is to end here: the budget is used up, or a health alarm that began says so."""
         budget = self.scenario.budget
         late = budget.minutes is not None and self.spent_s > 60 * budget.minutes
-        return late or (budget.tokens is not None and self.spent_tokens >= budget.tokens)
+        return late or (budget.tokens is not None and self.spent_tokens >= budget.tokens) or self.health.stops
 
     def go_on(self, point: ResumePoint) -> None:
         """Stand where ``point`` says: weights, optimiser, trainers' memories, schedules and what was spent."""
@@ -156,6 +167,7 @@ class Course:
         self.figures, self.controls = point.state.get("figures", {}), point.state.get("controls", {})
         self.last_step = point.last_step
         self._renew_reference()
+        self.health.recall(steps_after(self.store, point.run, -1))
         done = queries.steps(self.store, point.run)
         self.spent_s, self.spent_tokens = sum(step.seconds for step in done), sum(step.tokens or 0 for step in done)
         if (sha := self.learner.weights_sha()) != point.weights_sha:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Work = Callable[[Watch, Callable[[], bool]], str]
 
 Built = TypeVar("Built")
+ALARMED = 7  # exit code of a run that a health alarm ended
 
 Unsafe = Annotated[
     bool,
@@ -181,8 +182,8 @@ def watched(course: Course, lines: list[str], work: Work) -> None:
         for line in ending(course, status):
             typer.echo(line)
     course.close()
-    if status == "stopped" and stop.exit_code:
-        raise typer.Exit(stop.exit_code)
+    if status == "stopped" and (stop.exit_code or course.health.stops):
+        raise typer.Exit(stop.exit_code or ALARMED)
 
 
 def _worked(course: Course, work: Work, stop: Stop) -> str:
@@ -235,6 +236,10 @@ def ending(course: Course, status: str) -> list[str]:
         )
     worked = duration(seconds_of(store).get(name, 0.0))
     lines.append(f"  {worked} of work, weights {course.learner.weights_sha()[:16]}")
+    if course.health.watch.alarms:
+        lines.append(f"  health: {len(course.health.watch.alarms)} alarms are on: {typed(store, f'health {name}')}")
+    if status == "stopped" and course.health.stops:
+        lines.append("  stopped by an alarm that began (health.on_alarm: stop); resuming goes on beyond it")
     if status == "stopped":
         return [*lines, f"go on with   {typed(store, f'resume {name}')}"]
     return [
