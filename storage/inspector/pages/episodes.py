@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,7 @@ from sparring.storage.tables import CurriculumEvents, Episodes, Turns
 
 SHADES = ("advantage", "logprob", "none")
 BUDGET = 8_000  # tokens shown one by one on a page; past it a turn is shaded as one until it is asked for
+WHOLE = 400  # turns told in full on a page; the others are a line that leads to them
 LONG = 160  # characters of the environment's answer that stand unfolded
 NAMED = 6
 _CALL = re.compile(r"<([A-Za-z_][\w-]{0,63})>(.*?)</\1>", re.DOTALL)
@@ -102,7 +103,8 @@ def episode_page(
         spelt=_within_budget(turns, focus) if shade != "none" else frozenset(),
         sizes=sizes,
     )
-    told = [_turn(seen, one) for one in turns]
+    shown = _in_full(turns, focus)
+    told = [_turn(seen, one) if one.index in shown else _brief(seen, one) for one in turns]
     tree = threads(turns, set() if focus is None else way(turns, focus))
     return _head(seen, row, arm) | {
         "before": None if before is None else f"{step_href(run, step)}/episodes/{before}",
@@ -149,12 +151,21 @@ def _hardest(given: Mapping[int, Sequence[Credit]], turns: Sequence[Turn]) -> in
     return max(pulls, key=lambda at: (turns[at].parent is not None, pulls[at], -at)) if pulls else None
 
 
+def _in_full(turns: Sequence[Turn], focus: int | None) -> Collection[int]:
+    """The turns told in full: the way to the one in focus, what comes after it, then the first ones."""
+    if len(turns) <= WHOLE:
+        return range(len(turns))
+    found = [] if focus is None else sorted(way(turns, focus))[-WHOLE // 2 :] + list(range(focus, len(turns)))
+    return set(list(dict.fromkeys([*found[:WHOLE], *range(len(turns))]))[:WHOLE])
+
+
 def _within_budget(turns: Sequence[Turn], focus: int | None) -> frozenset[int]:
-    """Turns shown token by token: the one in focus, then in order for as long as there is room."""
+    """Turns shown token by token: the one in focus, unless it alone is too long, then in order as there is room."""
     left, found = BUDGET, set()
     first = [] if focus is None else [turns[focus]]
     for turn in (*first, *turns):
-        if turn.index not in found and (len(turn.token_ids) <= left or turn.index == focus):
+        fits = len(turn.token_ids) <= (4 * BUDGET if turn.index == focus else left)
+        if turn.index not in found and fits:
             left -= len(turn.token_ids)
             found.add(turn.index)
     return frozenset(found)
@@ -191,6 +202,21 @@ def _task(seen: _Seen, task: Task) -> dict[str, Any]:
     }
 
 
+def _brief(seen: _Seen, turn: Turn) -> dict[str, Any]:
+    """A turn as one line."""
+    return {
+        "brief": True,
+        "index": turn.index,
+        "author": turn.author,
+        "role": seen.roles[turn.author],
+        "node": turn.node,
+        "said": turn.said[:LONG],
+        "spelt": None,
+        "scores": [],
+        "credits": [_credit(one) for one in seen.credits.get(turn.index, [])[:1]],
+    }
+
+
 def _turn(seen: _Seen, turn: Turn) -> dict[str, Any]:
     episode = seen.episode
     scores, quotes = _scores(seen, turn)
@@ -204,6 +230,7 @@ def _turn(seen: _Seen, turn: Turn) -> dict[str, Any]:
     refusal = episode.refusals.get(turn.index)
     before = None if turn.parent is None else episode.turns[turn.parent].task
     return {
+        "brief": False,
         "index": turn.index,
         "author": turn.author,
         "role": seen.roles[turn.author],

@@ -56,7 +56,16 @@ def lineage(store: Store, asked: Asked) -> Model:
     else:
         number = _number(store, run, query.get("step", ""))
         if number is None:
-            return {"run": run, "centre": None, "at": "", "picture": None, "outline": [], "more": 0, "roles": {}}
+            return {
+                "run": run,
+                "centre": None,
+                "at": "",
+                "picture": None,
+                "outline": [],
+                "more": 0,
+                "roles": {},
+                "live": True,
+            }
         found = of_step(store, found_step(store, run, number).id, STRANDS)
         centre, at = f"step:{run}/{number}", f"step {number}"
     roles = colours(scenario, {strand.episode.turns[strand.turn].author for strand in found.strands})
@@ -75,6 +84,7 @@ def lineage(store: Store, asked: Asked) -> Model:
         "outline": [_outline(run, strand) for strand in found.strands],
         "more": found.more,
         "roles": roles,
+        "live": not query and store.run(run).status == "running",
     }
 
 

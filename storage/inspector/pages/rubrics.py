@@ -23,6 +23,7 @@ def listed(store: Store, asked: Asked) -> Model:
         "roles": colours(scenario_of(store, run), {one.written_by for one in found.rubrics}),
         "after": found.after,
         "first": not asked.query.get("after"),
+        "live": not asked.query.get("after") and store.run(run).status == "running",
     }
 
 

@@ -18,7 +18,13 @@ def listed(store: Store, asked: Asked) -> Model:
     """A page of tasks, those set last first; ``?after=12/3`` goes on from there."""
     run = asked.words["run"]
     found = tasks(store, run, asked.query.get("after") or None, PER_PAGE)
-    return {"run": run, "tasks": found.tasks, "after": found.after, "first": not asked.query.get("after")}
+    return {
+        "run": run,
+        "tasks": found.tasks,
+        "after": found.after,
+        "first": not asked.query.get("after"),
+        "live": not asked.query.get("after") and store.run(run).status == "running",
+    }
 
 
 @page("/runs/{run}/tasks/{key}", "task.html", "Task {key}")

@@ -207,3 +207,18 @@ def test_a_tool_call_and_its_answer_are_folded(tmp_path: Path) -> None:
         told = plain(episode_page(store, "r1", 0, 0))["turns"]
     assert told[0]["call"] == {"name": "search", "words": "the capital"}
     assert told[1]["long"] and told[2]["call"] is None
+
+
+def test_of_an_episode_of_thousands_of_turns_the_way_to_the_one_in_focus_is_told(store: Store) -> None:
+    _save(store, [f"turn {at}" for at in range(3_000)])
+    told = episode_page(store, "r1", 0, 0, turn=2_500)["turns"]
+    whole_ones = [turn["index"] for turn in told if not turn["brief"]]
+    assert len(told) == 3_000 and len(whole_ones) == 400 and {2_500, 2_501, 2_898} <= set(whole_ones)
+
+
+def test_lines_stand_for_the_turns_that_are_not_told(ask: Any, tmp_path: Path) -> None:
+    with Store(tmp_path / "l.db") as store:
+        _save(store, [f"turn {at}" for at in range(450)])
+    page = ask(tmp_path / "l.db").get("/runs/r1/steps/0/episodes/0")
+    assert page.status_code == 200
+    assert page.text.count('class="brief ') == 50 and page.text.count("<article") == 400
