@@ -41,6 +41,13 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
   SELECT CASE WHEN number::text ~ '^-?[0-9]+$' THEN number::text || '.0' ELSE number::text END
 $$
 """,
+    # as SQLite's, but always text: '{"loss": 0.5}', '$.loss' gives '0.5'
+    "json_extract": """
+CREATE FUNCTION json_extract(document text, path text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+  SELECT jsonb_path_query_first(document::jsonb, path::jsonpath) #>> '{}'
+$$
+""",
     # codec.py tells the format; a float is its sign, its fraction and a power of two, each exact
     "sparring_tokens": """
 CREATE FUNCTION sparring_tokens(blob bytea) RETURNS text

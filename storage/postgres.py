@@ -69,7 +69,10 @@ class Postgres:
         keep = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "connect_timeout": PATIENCE_S}
         mine: dict[str, Any] = {name: value for name, value in keep.items() if name not in self._url.query}
         mine["application_name"] = application_name()
-        engine = create_engine(self._url, connect_args=mine, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        try:
+            engine = create_engine(self._url, connect_args=mine, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        except ArgumentError as error:
+            raise StoreError(f"store url {self.name}: {masked(str(error))}") from error
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: Any, _record: object) -> None:
@@ -144,8 +147,9 @@ class Postgres:
         if state == "25006":
             return StoreError(f"{self.name}: only statements that read can be asked ({said})")
         if said.startswith("connection failed"):  # psycopg gives these no state
-            absent = f'database "{_database(self._url)}" does not exist' in told
-            step = f"make it with: createdb {_database(self._url)}" if absent else "check the server, the name, the user"
+            mine = _database(self._url)
+            absent = f'database "{mine}" does not exist' in told
+            step = f"make it with: createdb {mine}" if absent else "check the server, the name, the user"
             return StoreError(
                 f"{self.name} cannot be reached: {said.split(' failed: ')[-1]}; {step}. A run that was writing to it "
                 "goes on from its last whole step: sparring resume"
@@ -185,6 +189,8 @@ class Postgres:
             with driver.cursor() as cursor:
                 rows = cursor.stream(sql.encode())
                 found = tuple(tuple(row) for row in islice(rows, limit))
+                if not found:  # a stream without rows does not tell its columns
+                    cursor.execute(sql.encode(), prepare=True)  # one statement only, as in a stream
                 names = tuple(column.name for column in cursor.description or ())
         except psycopg.ProgrammingError as error:
             if error.sqlstate is None:
