@@ -2,6 +2,7 @@
 # check: style, types, layers, README         docs: links and commands          clean: remove what these words made
 # test-vllm: vLLM itself on this CPU, in an environment of its own (4 GB, seven minutes on two cores)
 # test-browser: every page in a headless Chromium (Debian's, installed where it is absent and root asks)
+# test-postgres: a real PostgreSQL server beside SQLite (Debian's, installed where it is absent and root asks)
 # test-inspect: exported logs, read by inspect-ai in an environment of its own
 #
 # Needs python3 (3.11 or later), pip and git. Each word does its own set-up.
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-vllm test-browser test-inspect check docs clean
+.PHONY: setup demo test test-vllm test-browser test-postgres test-inspect check docs clean
 
 PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
@@ -36,6 +37,10 @@ test-vllm: .venv-vllm/made.stamp
 test-browser: .venv/browser.stamp
 	tools/browser_env.sh
 	$(BIN)/pytest -m browser tests/browser
+
+test-postgres: .venv/dev.stamp
+	tools/postgres_env.sh
+	$(BIN)/pytest -m 'postgres and not slow' tests/postgres
 
 test-inspect: .venv-inspect/made.stamp
 	.venv-inspect/bin/python -m pytest -m inspect tests/storage/test_exporting.py

@@ -31,6 +31,7 @@ OTHERWISE = {
     "test_a_reader_that_stays_open_neither_blocks_nor_sees_new_steps": "looks at the file of the log",
     "test_sql_counts_over_tokens": "json_each is SQLite's; test_same.py",
     "test_what_is_no_token_blob_is_an_error": "written as SQLite writes blobs; test_same.py",
+    "test_inspect_reads_its_log_back": "needs inspect-ai, in an environment of its own",
     "test_token_blobs_are_lists_in_sql": "ids begin elsewhere; test_same.py",
     "test_every_view_answers": "opens the file; test_same.py",
     "test_the_lineage_view_reads_well_in_the_sqlite3_shell": "SQLite's shell",
