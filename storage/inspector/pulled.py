@@ -125,7 +125,10 @@ def criteria_of(session: Session, step_id: int) -> list[dict[str, Any]]:
         .limit(CRITERIA)
     )
     names = ("text", "written_by", "by", "turns", "pull", "up", "down")
-    return [dict(zip(names, row, strict=True)) for row in session.execute(wanted)]
+    found = [dict(zip(names, row, strict=True)) for row in session.execute(wanted)]
+    return sorted(
+        found, key=lambda one: (-round(one["pull"], 9), one["text"], one["by"])
+    )  # sums differ in a last digit
 
 
 def picks_of(session: Session, step_id: int) -> list[dict[str, Any]]:

@@ -54,7 +54,8 @@ def of_step(store: Store, step_id: int, limit: int) -> Found:
         mine = Advantages.step_id == step_id
         total = session.scalar(select(func.count(func.distinct(Advantages.turn_id))).where(mine)) or 0
         pulled = select(Advantages.turn_id, func.max(func.abs(Advantages.pull)).label("pull")).where(mine)
-        pulled = pulled.group_by(Advantages.turn_id).order_by(func.max(func.abs(Advantages.pull)).desc()).limit(limit)
+        hardest = func.max(func.abs(Advantages.pull)).desc()
+        pulled = pulled.group_by(Advantages.turn_id).order_by(hardest, Advantages.turn_id).limit(limit)
         turns = list(session.scalars(pulled))
         rows = session.execute(select(Turns.id, Turns.episode_id, Turns.number).where(Turns.id.in_(turns))).all()
         where = {row.id: (row.episode_id, row.number) for row in rows}
