@@ -127,7 +127,7 @@ class Course:
 
     def examined(self, record: StepRecord, episodes: Sequence[Episode]) -> StepRecord:
         """The record with the step's health in it; ``episodes`` are what it learnt from."""
-        return self.health.examined(record, episodes)
+        return self.health.examined(record, episodes, self.plan.scenario.roles)
 
     def save(self, record: StepRecord, clock: float) -> None:
         """Checkpoint beside, then one transaction that names it: the step exists once the transaction is in."""

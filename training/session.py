@@ -111,8 +111,8 @@ class Session(Course):
 
     def examined(self, record: StepRecord, episodes: Sequence[Episode]) -> StepRecord:
         """Also what cheap answers earn now, in the steps that try it."""
-        lend = self.rollout.runtime.environments.lend
-        return self.health.examined(record, episodes, self.health.audited(record.step, episodes, lend))
+        cheap = self.health.audited(record.step, episodes, self.rollout.runtime.environments.lend)
+        return self.health.examined(record, episodes, self.plan.scenario.roles, cheap)
 
     @property
     def weights(self) -> Published:

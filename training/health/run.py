@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.random import Generator
 from sparring.envs.audit import audit
 from sparring.envs.base import Environment
 from sparring.envs.types import Episode, Task
-from sparring.scenarios.schema import Scenario
+from sparring.scenarios.schema import RoleSpec, Scenario
 from sparring.scenarios.seeds import derive
 from sparring.storage.answers import WholeStep
 from sparring.storage.records import StepRecord
@@ -33,11 +33,16 @@ class Health:
     def __post_init__(self) -> None:
         self.watch = Watch(self.scenario.health)
 
-    def examined(self, record: StepRecord, episodes: Sequence[Episode], more: Found | None = None) -> StepRecord:
-        """The record with its figures and alarms. ``episodes`` are what it learnt from, in the order of advantages."""
+    def examined(
+        self, record: StepRecord, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], more: Found | None = None
+    ) -> StepRecord:
+        """The record with its figures and alarms.
+
+        ``episodes`` are what it learnt from, in the order of advantages; ``roles`` as they were in this step.
+        """
         if not self.scenario.health.enabled:
             return record
-        own = figures(Seen(episodes, record.advantages, self.scenario.roles)) if episodes else {}
+        own = figures(Seen(episodes, record.advantages, roles)) if episodes else {}
         whole = self.watch.take(own | (more or {}), record.evaluations)
         return replace(record, metrics={**record.metrics, **stored(whole)}, alarms=self.watch.alarms)
 
