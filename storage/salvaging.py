@@ -7,6 +7,7 @@ of its own: whole steps, and of damaged steps the episodes that still give their
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, create_engine, delete, func, insert, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
 from sparring.envs.types import Episode, Pick
 from sparring.scenarios.errors import RunBusy, StoreError
 
 from .damage import DAMAGE, Finding, said, wrong_steps
 from .fields import record_of
+from .hashes import episode_hash
 from .rebuild import rebuild
 from .records import AdvantageRow, AlarmRow, CheckpointRow, EvaluationRow, GroupRow, StepRecord
-from .rows import now, table
+from .rows import now, parts, table
 from .sqlite import Sqlite
 from .step_hashes import of_stored_rows
 from .step_rows import StepWriter
@@ -98,12 +101,19 @@ def _reading(source: Path) -> Iterator[Session]:
             shutil.copy(log, copy.with_name(copy.name + "-wal"))
         with suppress(*DAMAGE):  # to the newest schema; else what can be read is read as it stands
             Store(copy, create=False).close()
-        engine = Sqlite(copy).engine()
+        engine = create_engine("sqlite://", creator=lambda: _forgiving(copy), poolclass=StaticPool)
         try:
             with Session(engine, autoflush=False) as session:
                 yield session
         finally:
             engine.dispose()
+
+
+def _forgiving(copy: Path) -> sqlite3.Connection:
+    """A connection that takes what it can read of a damaged schema, or of a file whose end is gone."""
+    connection = sqlite3.connect(copy, check_same_thread=False)
+    connection.execute("PRAGMA writable_schema=ON")
+    return connection
 
 
 class _Salvage:
@@ -130,10 +140,52 @@ class _Salvage:
                 trouble.append(Finding(f"step with the id {step_id}", "its run is unknown"))
             else:
                 self._step(run, step_id)
+        for step_id, episodes in self._orphans(set(steps)):
+            self._adopt(step_id, episodes)
         self._end()
         if trouble and self.runs:
             next(iter(self.runs.values())).lost[:0] = trouble
         return list(self.runs.values())
+
+    def _orphans(self, steps: set[int]) -> list[tuple[int, list[int]]]:
+        """Ids of episodes whose step cannot be read, by the id of that step."""
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for episode in readable_ids(self.session, Episodes, [], "file"):
+            with suppress(*DAMAGE):
+                step_id = self.session.scalar(select(Episodes.step_id).where(Episodes.id == episode)) or 0
+                if step_id not in steps:
+                    found[step_id].append(episode)
+        return sorted(found.items())
+
+    def _adopt(self, step_id: int, episodes: list[int]) -> None:
+        """Keep whole episodes of a step that is lost: their words tell the run, their order the step's number."""
+        try:
+            versions = select(PolicyVersions.run_id).join(Turns, Turns.policy_version_id == PolicyVersions.id)
+            number = self.session.scalars(versions.where(Turns.episode_id == episodes[0]).limit(1)).one()
+            known: dict[int, int] = {}
+            for part in parts(episodes):
+                wanted = select(Episodes.number, Episodes.id).where(Episodes.id.in_(part))
+                known |= {row.number: row.id for row in self.session.execute(wanted)}
+            keep = {place: one for place, one in known.items() if self._gives_its_hash(one)}
+        except DAMAGE:
+            return
+        if number not in self.runs:
+            self._begin(number)
+        run, rest = self.runs[number], self._rest_of(number)
+        with self.store.read() as session:
+            last = session.scalar(select(func.max(Steps.number)).where(Steps.run_id == rest))
+        run.cut = run.cut or 0
+        place = 0 if last is None else last + 1
+        if self._save(rest, step_id, keep, rows=False, number=place):
+            run.rest_episodes += len(keep)
+            run.lost.append(Finding(f"step with the id {step_id}", f"its row; its episodes are in r{rest}/{place}"))
+
+    def _gives_its_hash(self, episode: int) -> bool:
+        try:
+            saved = self.session.scalar(select(Episodes.hash).where(Episodes.id == episode))
+            return episode_hash(rebuild(self.session, [episode])[0]) == saved
+        except DAMAGE:
+            return False
 
     def _run_of(self, step_id: int) -> int | None:
         try:
@@ -238,18 +290,23 @@ class _Salvage:
         return self.rest[number]
 
     def _save(
-        self, number: int, step_id: int, keep: dict[int, int] | None, rows: bool = True, resumable: bool = True
-    ) -> bool:
-        """Write a step again: all of it, or only the episodes ``keep`` and, where ``rows``, what was learnt of them."""
+        self, run: int, step_id: int, keep: dict[int, int] | None, rows: bool = True, resumable: bool = True,
+        number: int | None = None,
+    ) -> bool:  # fmt: skip
+        """Write a step again: all of it, or only the episodes ``keep`` and, where ``rows``, what was learnt of them.
+
+        ``number`` is the step's where its own cannot be read.
+        """
         try:
             found = _Stored(self.session, step_id, self.moved)
             record, saved_at = found.record(keep, rows)
+            record = record if number is None else replace(record, step=number)
             if not resumable:
                 record = replace(record, checkpoint=None, state={})
             with self.store.write() as connection:
                 if keep is not None:
-                    record = _known_weights(connection, number, record)
-                writer = StepWriter(connection, number, record)
+                    record = _known_weights(connection, run, record)
+                writer = StepWriter(connection, run, record)
                 writer.write()
                 _seal(connection, writer.step_id, saved_at)
                 mine = Episodes.step_id == writer.step_id
@@ -257,7 +314,7 @@ class _Salvage:
             old = self._whole(step_id, [], "") if keep is None else keep
             self.moved |= {old[row.number]: row.id for row in new}
             if found.stateless:
-                self.stateless[number].append(writer.step_id)
+                self.stateless[run].append(writer.step_id)
         except DAMAGE:
             return False
         return True
@@ -346,7 +403,9 @@ class _Stored:
         """A step of which only episodes are known to be as they were."""
         if not episodes:
             raise LookupError("no episode of it is whole")
-        number = self.session.scalar(select(Steps.number).where(Steps.id == self.step_id))
+        number: int | None = None
+        with suppress(*DAMAGE):
+            number = self.session.scalar(select(Steps.number).where(Steps.id == self.step_id))
         picks = tuple(Pick(LOST, {}, 0) for _ in range(1 + max(episode.pick for episode in episodes)))
         version = max((turn.policy_version for episode in episodes for turn in episode.turns), default=0)
         return StepRecord(step=int(number or 0), picks=picks, episodes=episodes, policy_version=version)

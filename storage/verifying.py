@@ -222,7 +222,8 @@ def wrong_file(path: Path) -> list[Finding]:
     """What SQLite itself finds in a database file: pages, indexes, references, and whether its tables are ours."""
     found: list[Finding] = []
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)) as connection:
+            connection.execute("PRAGMA query_only=1")  # a connection opened to read only would leave its log behind
             lines = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({_SHOWN})")]
             found += [Finding("file", line) for line in lines if line != "ok"]
             broken = connection.execute("PRAGMA foreign_key_check").fetchmany(_SHOWN)

@@ -272,6 +272,32 @@ def test_what_is_salvaged_of_damaged_files_is_every_episode_with_a_good_hash(fil
             beside.unlink()
 
 
+def test_episodes_of_a_step_that_cannot_be_read_are_kept(file: Path) -> None:
+    """Bites: leave out ``_orphans``, and nine whole episodes are gone with one page."""
+    change(fill(file), "DELETE FROM steps")
+    (run,) = salvaged(file)
+    assert (run.steps, run.rest, run.rest_episodes) == (0, "r2", 9)
+    assert episodes(file.with_name("new.db")).keys() == {(step, number) for step in range(3) for number in range(3)}
+
+
+def test_a_file_whose_end_or_schema_is_gone_is_read_as_far_as_it_goes(file: Path) -> None:
+    """Bites: open it without ``writable_schema``, and SQLite refuses all of it."""
+    fill(file)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_master SET sql = 'CREATE VIEW $' WHERE name = 'v_steps'")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 4096 * 4096 - 3 * 4096])
+    assert set(places(file)) == {"file"}
+    (run,) = salvaged(file)
+    assert run.episodes + run.rest_episodes >= 6
+
+
+def test_looking_leaves_nothing_beside_the_file(file: Path) -> None:
+    fill(file)
+    assert places(file) == [] and [path.name for path in file.parent.iterdir()] == [file.name]
+
+
 def test_salvage_writes_over_nothing_and_disturbs_no_run(file: Path) -> None:
     with Store(file) as store:
         store.start_run("sample", {"name": "sample"}, "digest", 0)
