@@ -258,7 +258,7 @@ async def admit(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
     parents = [book.turn(index) for index in picked(book, waiting, node, runtime.derived(name)) if index is not None]
     first = book.reserve(len(parents))
     proposals = [
-        Proposal(_proposed(turn), book.parameters, turn.author, runtime.derived(name, turn.index, "admit"))
+        Proposal(_proposed(turn), book.parameters, turn.author, runtime.derived(name, turn.index, "admit"), node.refuse)
         for turn in parents
     ]
     results: list[Refusal | Acted] = await runtime.work(admit_all, runtime.environments, proposals)

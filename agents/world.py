@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from sparring.envs.types import Refusal, Score, Task, Validity
 from sparring.scenarios.errors import ContractBroken, SparringError
 
 from .book import ENVIRONMENT
+from .collusion import collusion
 from .conditions import VERIFIER
 
 T = TypeVar("T")
@@ -110,12 +112,13 @@ class Acted:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A proposed task's text with what the environment needs to judge it."""
+    """A proposed task's text with what the environment needs to judge it, and what it is turned away for besides."""
 
     text: str
     parameters: Mapping[str, Any]
     author: str
     seed: int
+    refuse: tuple[str, ...] = ()
 
 
 def reset_one(pool: Pool, task: Task, seed: int) -> Acted:
@@ -184,7 +187,14 @@ def _admit(proposal: Proposal, environment: Environment) -> Refusal | Acted:
         raise _broken(environment, "admit", found, "a proposal becomes a Task or a Refusal")
     parameters = found.parameters or dict(proposal.parameters)
     task = replace(found, origin=found.origin or proposal.author, parameters=parameters)
-    return _reset(environment, task, proposal.seed)
+    set_up = _reset(environment, task, proposal.seed)
+
+    def tried(answer: str) -> Iterator[Score]:
+        acted = _step(environment, set_up.standing, answer)
+        return chain(acted.scores, *acted.seat_scores.values())
+
+    refused = collusion(proposal.text, task, environment, set_up.said, tried, proposal.refuse)
+    return refused or set_up
 
 
 def step_all(pool: Pool, jobs: Sequence[tuple[Standing, str]]) -> list[Acted]:

@@ -26,6 +26,7 @@ class NodeSpec(Spec):
     pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
     at_most: Whole | None = Field(default=None, ge=1)
     fresh: Flag = False
+    refuse: tuple[Literal["hidden", "told", "easy"], ...] = ("hidden",)
 
     @model_validator(mode="after")
     def _one_actor(self) -> NodeSpec:
@@ -33,6 +34,8 @@ class NodeSpec(Spec):
             raise ValueError("a node needs exactly one of role: or do:")
         if self.do is not None and (self.samples != 1 or self.prompt is not None or self.fresh):
             raise ValueError("samples, prompt and fresh are for nodes with a role: the environment acts once per turn")
+        if self.do != "admit" and self.refuse != ("hidden",):
+            raise ValueError("refuse is for nodes with do: admit, where proposals become tasks")
         return self
 
 

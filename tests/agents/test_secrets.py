@@ -41,6 +41,7 @@ def preset_with_commentator() -> GraphSpec:
     """The default preset and a role that listens at every node and speaks nothing else needs."""
     graph = propose_solve_critique_revise().model_dump(by_alias=True)
     graph["nodes"]["listen"] = {"role": "listener"}
+    graph["nodes"]["admit"]["refuse"] = []  # whatever is proposed becomes a task
     spoken = ["admit", "describe", "verify", "critique", "reverify"]
     graph["edges"] = [*graph["edges"], *(f"{node} -> listen" for node in spoken)]
     return GraphSpec.model_validate(graph)
