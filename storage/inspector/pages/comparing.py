@@ -18,6 +18,7 @@ from sparring.storage.inspector.charts import figure
 from sparring.storage.inspector.history import history
 from sparring.storage.inspector.places import colours, episode_href, found_episode, scenario_of
 from sparring.storage.inspector.registry import Asked, Link, Model, NotThere, page
+from sparring.storage.inspector.shown import visible
 from sparring.storage.intervals import mean_interval
 from sparring.storage.queries import episode_number
 from sparring.storage.records import RunRow
@@ -48,7 +49,7 @@ def compare(store: Store, asked: Asked) -> Model:
     metrics = list(dict.fromkeys(one.name for run in measured for one in run.evaluations if not one.parameters))
     metric = asked.query.get("metric") or (MAIN if MAIN in metrics else next(iter(metrics), MAIN))
     if metrics and metric not in metrics:
-        there = [Link(one, f"/compare?runs={','.join(named)}&metric={one}") for one in metrics]
+        there = [Link(visible(one), f"/compare?runs={','.join(named)}&metric={one}") for one in metrics]
         raise NotThere(f"none of these runs measured {metric!r}; they measured {', '.join(metrics)}", there)
     found = compared(measured, metric) if measured else None
     keys = list((found.keys if found else {}).items())
@@ -79,7 +80,7 @@ def _found(store: Store, run: str, offered: Sequence[RunRow]) -> RunRow:
         return store.run(run)
     except RunNotFound as error:
         raise NotThere(
-            str(error), [Link(f"{row.id} {row.name}", f"/compare?runs={row.id}") for row in offered]
+            str(error), [Link(visible(f"{row.id} {row.name}"), f"/compare?runs={row.id}") for row in offered]
         ) from None
 
 
@@ -92,16 +93,18 @@ def _with(named: Sequence[str], run: str) -> str:
 def _curve(found: Compared) -> dict[str, Any] | None:
     """The held-out figure over steps: the mean of each side's runs, and its 95 % interval where there are several."""
     steps = sorted({step for side in found.sides for step in side.curve})
-    means = {side.label: [side.curve[s].mean if s in side.curve else None for s in steps] for side in found.sides}
+    means = {
+        visible(side.label): [side.curve[s].mean if s in side.curve else None for s in steps] for side in found.sides
+    }
     bands = {
-        side.label: (
+        visible(side.label): (
             [side.curve[s].low if s in side.curve else None for s in steps],
             [side.curve[s].high if s in side.curve else None for s in steps],
         )
         for side in found.sides
         if any(one.low is not None for one in side.curve.values())
     }
-    return figure(f"Held-out {found.metric}", steps, means, bands=bands) if steps else None
+    return figure(visible(f"Held-out {found.metric}"), steps, means, bands=bands) if steps else None
 
 
 def _training(store: Store, sides: Sequence[Side]) -> list[dict[str, Any]]:
@@ -129,13 +132,13 @@ def _over_steps(
     for side in sides:
         at = [[v for run in side.runs if (v := _mean(values[run], span)) is not None] for span in spans]
         held = [mean_interval(known) if known else None for known in at]
-        means[side.label] = [None if one is None else one.mean for one in held]
+        means[visible(side.label)] = [None if one is None else one.mean for one in held]
         if len(side.runs) > 1:
-            bands[side.label] = (
+            bands[visible(side.label)] = (
                 [one.low if one else None for one in held],
                 [one.high if one else None for one in held],
             )
-    return figure(title, [span[0] for span in spans], means, bands=bands) if steps else None
+    return figure(visible(title), [span[0] for span in spans], means, bands=bands) if steps else None
 
 
 def _mean(values: Mapping[int, float | None], span: Sequence[int]) -> float | None:

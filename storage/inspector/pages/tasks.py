@@ -6,6 +6,7 @@ from sparring.scenarios.errors import RunNotFound
 from sparring.storage.inspector.charts import figure
 from sparring.storage.inspector.places import episode_href, task_href
 from sparring.storage.inspector.registry import Asked, Link, Model, NotThere, page
+from sparring.storage.inspector.shown import visible
 from sparring.storage.store import Store
 from sparring.storage.tasks import TaskStory, tasks
 from sparring.storage.tasks import task as story
@@ -36,7 +37,7 @@ def told(store: Store, asked: Asked) -> Model:
     except RunNotFound as error:
         store.run(run)
         some = tasks(store, run, None, 5).tasks[:5]
-        there = [Link(f"{one.key}: {one.summary}"[:90], task_href(run, one.key)) for one in some]
+        there = [Link(visible(f"{one.key}: {one.summary}"[:90]), task_href(run, one.key)) for one in some]
         raise NotThere(str(error), there) from None
     return {
         "run": run,
