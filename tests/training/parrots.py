@@ -39,7 +39,7 @@ class Options(BaseModel):
 
 @environments("parrot")
 class Parrot(Environment):
-    """Say the word in at most two tries."""
+    """Say the word in at most two tries. What is over is over, until somebody begins before the end."""
     Config = Options
     disclosures = ("reference",)
 
@@ -50,24 +50,26 @@ class Parrot(Environment):
     def begin(self, task):
         if self.config.breaks == task.payload["text"]:
             raise RuntimeError("cannot begin")
-        self.tries = 0
-        return self.config.greets + " " + task.payload["text"]
+        self.tries, self.over = 0, False
+        return f"{self.config.greets} {task.payload['text']}, for the {self.np_random.integers(1000)}th time"
 
     def step(self, action):
         if self.config.breaks and self.config.breaks in action:
             raise RuntimeError("the parrot flew away")
+        if self.over:
+            raise RuntimeError("the parrot has gone to sleep")
         self.tries += 1
         said, word = action.strip(), self.task.secret["reference"]
         right = said.lower() == word if self.config.fold else said == word
-        over = right or self.tries == 2
-        return "right" if right else "again", float(right), over, False, {
+        self.over = right or self.tries == 2
+        return "right" if right else "again", float(right), self.over, False, {
             "scores": [Score.valued("verifier", float(right), "parrot")]}
 
     def state(self):
         return self.tries
 
     def set_state(self, state):
-        self.tries = state
+        self.tries, self.over = state, False
 '''
 SCENARIO = """
 name: parrot
@@ -81,7 +83,10 @@ graph:
     solve: {{role: solver, samples: 4}}
     verify: {{do: step}}
     more: {{role: solver}}
-  edges: [solve -> verify, verify -> more if unfinished, more -> verify]
+    once_more: {{role: solver}}
+    check: {{do: step}}
+  edges: [solve -> verify, verify -> more if unfinished, more -> verify, verify -> once_more if right,
+          once_more -> check]
 training: {{steps: 3}}
 """
 

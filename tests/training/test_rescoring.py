@@ -75,8 +75,11 @@ def test_games_and_conversations_are_judged_again_from_their_seeds(name: str, tm
 
     with Store(tmp_path / "game.db") as store:
         played(load(name, quiet), store, said)
-        found = verified(store)
+        found, own = verified(store), verified(store, roles=(min(load(name).roles),))
+        stored = select_rows(store, "SELECT count(verifier) FROM v_rescores WHERE rescore = 2").rows[0][0]
     assert found.total.compared > 10 and found.total.equal == 1.0
+    assert own.total.equal == 1.0 and own.rescore.invalid == 0
+    assert own.total.compared == stored > 4  # whoever made the last move
 
 
 def test_programs_are_run_again(tmp_path: Path) -> None:
