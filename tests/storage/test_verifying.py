@@ -3,8 +3,10 @@
 import random
 import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,11 +57,25 @@ def readable(file: Path) -> dict[str, list[tuple[object, ...]] | str]:
     return found
 
 
-def fill(file: Path, steps: int = 3) -> Path:
+def fill(file: Path) -> Path:
     """A database of one run, closed: nothing is left beside the file."""
+    file.write_bytes(made())
+    return file
+
+
+@cache
+def made() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "made.db"
+        write(file)
+        return file.read_bytes()
+
+
+def write(file: Path) -> None:
+    """Three steps; all but the first learnt again from an episode of the first."""
     with Store(file) as store:
         store.start_run("sample", {"name": "sample"}, "digest", 0, {"machine": "small"})
-        for number in range(steps):
+        for number in range(3):
             step = sample_step(number, episodes=3)
             lent = tuple(one.id for one in queries.stored_episodes(store, "r1", limit=1)) if number else ()
             learnt = replace(step.advantages[0], tokens=(0.5,) * step.advantages[0].n_tokens)
@@ -67,7 +83,6 @@ def fill(file: Path, steps: int = 3) -> Path:
             advantages = (learnt, *step.advantages[1:])
             store.save_step("r1", replace(step, borrowed=lent, advantages=advantages, alarms=alarms))
         store.finish_run("r1", "done")
-    return file
 
 
 def places(file: Path) -> list[str]:
@@ -250,10 +265,11 @@ def test_a_lent_episode_that_is_lost_cuts_the_run_that_borrowed_it(file: Path) -
     assert (first.cut, second.cut, second.steps, second.rest) == (1, 1, 1, "r4")
 
 
-def test_what_is_salvaged_of_damaged_files_is_every_episode_with_a_good_hash(file: Path) -> None:
+@pytest.mark.parametrize("points", [9, pytest.param(200, marks=pytest.mark.slow)])
+def test_what_is_salvaged_of_damaged_files_is_every_episode_with_a_good_hash(file: Path, points: int) -> None:
     """Bites: leave the episodes of damaged steps out."""
     before, rng = episodes(fill(file)), random.Random(5)
-    for number in range(12):
+    for number in range(points):
         copy = file.with_name("copy.db")
         shutil.copy(file, copy)
         damage(copy, KINDS[number % len(KINDS)], rng)
@@ -265,7 +281,7 @@ def test_what_is_salvaged_of_damaged_files_is_every_episode_with_a_good_hash(fil
             continue
         kept = episodes(file.with_name("new.db"))
         bad = {finding.where for finding in found if finding.part == "episode"}
-        assert kept.items() <= before.items()
+        assert set(kept.values()) <= set(before.values())
         if not any("cannot be" in finding.what for finding in found):
             assert {place for place in before if f"r1/{place[0]}/{place[1]}" not in bad} == kept.keys()
         for beside in (*file.parent.glob("copy.db*"), *file.parent.glob("new.db*")):
