@@ -1,6 +1,6 @@
 """Pictures of every page, for docs: ``python tools/screenshots.py DATABASE [docs/images]``.
 
-Runs ``sparring ui`` over the database and photographs the pages of its newest run in a headless Chromium (the extra
+Runs ``sparring ui`` over the database and photographs the pages of its first run in a headless Chromium (the extra
 ``browser``; CHROMIUM names another one). PNG with at most 256 colours.
 """
 
@@ -40,8 +40,8 @@ def main(database: Path, folder: Path) -> None:
 
 def shots(home: str) -> dict[str, tuple[str, int, str]]:
     """By file name: address, width, colour scheme."""
-    runs = re.findall(r'href="(/runs/r\d+)"', read(home + "/runs"))
-    run = max(runs, key=lambda one: int(one.rpartition("r")[2]))
+    runs = sorted(set(re.findall(r'href="(/runs/r\d+)"', read(home + "/runs"))))
+    run = runs[0]
     step = links(home, run + "/steps", run + r"/steps/\d+")[0]
     episode = links(home, step, step + r"/episodes/\d+")[0]
     rubric = links(home, run + "/rubrics", run + r"/steps/\d+/episodes/\d+/rubrics/\d+")
@@ -58,9 +58,8 @@ def shots(home: str) -> dict[str, tuple[str, int, str]]:
         "lineage": (f"{run}/lineage?step={step.rpartition('/')[2]}", WIDE, "light"),
         "search": ("/search?q=answer", WIDE, "light"),
     }
-    if len(set(runs)) > 1:
-        one, two = sorted(set(runs))[:2]
-        found["compare"] = (f"/compare?runs={one[6:]},{two[6:]}", WIDE, "light")
+    if len(runs) > 1:
+        found["compare"] = (f"/compare?runs={runs[0][6:]},{runs[1][6:]}", WIDE, "light")
     found |= {"rubric": (rubric[0], WIDE, "light")} if rubric else {}
     found |= {"task": (task[0], WIDE, "light")} if task else {}
     return found
