@@ -17,7 +17,7 @@ from sparring.storage.store import Store
 
 PATHS = (
     "/runs", "/runs/r1", "/runs/r1/steps", "/runs/r1/episodes", "/runs/r1/episodes?order=best", "/runs/r1/figures",
-    "/runs/r1/tasks", "/runs/r1/rubrics", "/runs/r1/steps/1/episodes/0",
+    "/runs/r1/tasks", "/runs/r1/rubrics", "/runs/r1/lineage", "/runs/r1/steps/1", "/runs/r1/steps/1/episodes/0",
     "/search?q=print", "/search?q=a&where=tasks&run=r1", "/search?q=a&where=criteria", "/compare?runs=r1,r1",
 )  # fmt: skip
 CLOCKS = ("started_at", "finished_at", "last_at", "saved_at", "database", "made_at")  # differ from store to store
@@ -34,6 +34,8 @@ def fill(url: str | Path) -> None:
 def without_clocks(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_clocks(one) for name, one in value.items() if name not in CLOCKS}
+    if isinstance(value, float):
+        return round(value, 9)  # databases add up in another order
     return [without_clocks(one) for one in value] if isinstance(value, list) else value
 
 
