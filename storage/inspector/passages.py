@@ -51,7 +51,8 @@ def quoted(said: str, quotes: Sequence[str]) -> list[Quoted | None]:
     >>> quoted("a b", ["b", "c", ""])
     [Quoted(start=2, end=3), None, None]
     """
-    found = [said.find(quote.strip()) if quote.strip() else -1 for quote in quotes]
+    # the last place it stands: what is judged is most often the answer, which comes after the thinking
+    found = [said.rfind(quote.strip()) if quote.strip() else -1 for quote in quotes]
     return [Quoted(at, at + len(quote.strip())) if at >= 0 else None for at, quote in zip(found, quotes, strict=True)]
 
 
