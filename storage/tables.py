@@ -62,7 +62,7 @@ class Runs(Base):
 
 
 class Steps(Base):
-    """One optimiser update. Everything a step made is deleted with it; ``hash`` covers its rows but not its episodes."""
+    """One optimiser update. All a step made is deleted with it; ``hash`` covers its rows but not its episodes."""
 
     __tablename__ = "steps"
     id: Mapped[Key]

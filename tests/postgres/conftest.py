@@ -69,8 +69,8 @@ class Server:
 
     def do(self, statement: str, database: str = "postgres") -> None:
         """One statement, by itself."""
-        given = {"host": str(self.folder), "user": "postgres", "dbname": database, "autocommit": True}
-        with psycopg.connect(**given) as connection:
+        at = f"host={self.folder} user=postgres dbname={database}"
+        with psycopg.connect(at, autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def empty(self) -> str:
