@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -21,7 +22,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from html import unescape
+from http import HTTPStatus
 from pathlib import Path
+from urllib.error import HTTPError
 
 from million import default_file, million
 from storage_raw import RawWriter
@@ -135,7 +139,7 @@ def polling(folder: Path, steps: int) -> None:
 
 
 class _Reader:
-    """Asks for pages until it is stopped."""
+    """Asks for pages until it is stopped, as an open page does: it names what it holds and may hear of nothing new."""
 
     def __init__(self, home: str, every: float) -> None:
         self.home, self.every, self.pages = home, every, 0
@@ -144,9 +148,17 @@ class _Reader:
         self.thread.start()
 
     def _ask(self) -> None:
+        tags: dict[str, str] = {}
         while not self.over.is_set():
             for page in POLLED:
-                urllib.request.urlopen(self.home + page, timeout=60).read()
+                asked = urllib.request.Request(self.home + page, headers={"If-None-Match": tags.get(page, "none")})
+                try:
+                    with urllib.request.urlopen(asked, timeout=60) as answer:
+                        found = re.search(r'data-tag="([^"]*)"', answer.read().decode())
+                        tags[page] = unescape(found[1]) if found else "none"
+                except HTTPError as error:
+                    if error.code != HTTPStatus.NOT_MODIFIED:
+                        raise
                 self.pages += 1
             self.over.wait(self.every)
 
