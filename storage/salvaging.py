@@ -270,8 +270,19 @@ class _Salvage:
         try:
             rows = self.session.execute(select(Episodes.id, Episodes.number).where(Episodes.step_id == step_id)).all()
         except DAMAGE:
-            return {}
+            return self._one_by_one(step_id)
         return {row.number: row.id for row in rows if f"{place}/{row.number}" not in lost}
+
+    def _one_by_one(self, step_id: int) -> dict[int, int]:
+        """The same where the index that lists a step's episodes cannot be read."""
+        found: dict[int, int] = {}
+        for episode in readable_ids(self.session, Episodes, [], "file"):
+            with suppress(*DAMAGE):
+                wanted = select(Episodes.step_id, Episodes.number).where(Episodes.id == episode)
+                row = self.session.execute(wanted).one()
+                if row.step_id == step_id and self._gives_its_hash(episode):
+                    found[row.number] = episode
+        return found
 
     def _rest_of(self, number: int) -> int:
         """The run for what is whole of ``number`` behind its first damaged step."""

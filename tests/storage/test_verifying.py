@@ -296,6 +296,19 @@ def test_episodes_of_a_step_that_cannot_be_read_are_kept(file: Path) -> None:
     assert episodes(file.with_name("new.db")).keys() == {(step, number) for step in range(3) for number in range(3)}
 
 
+def test_episodes_are_kept_where_the_list_of_a_steps_episodes_is_gone(file: Path) -> None:
+    """Bites: leave ``_one_by_one`` out, and the page of an index takes nine whole episodes along."""
+    with closing(sqlite3.connect(fill(file))) as connection:
+        asked = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_episodes_1'"
+        (page,) = connection.execute(asked).fetchone()
+    data = bytearray(file.read_bytes())
+    data[(page - 1) * PAGE : page * PAGE] = bytes(PAGE)
+    file.write_bytes(data)
+    (run,) = salvaged(file)
+    assert run.rest_episodes == 9
+    assert episodes(file.with_name("new.db")).keys() == {(step, number) for step in range(3) for number in range(3)}
+
+
 def test_a_file_whose_end_or_schema_is_gone_is_read_as_far_as_it_goes(file: Path) -> None:
     """Bites: open it without ``writable_schema``, and SQLite refuses all of it."""
     fill(file)
