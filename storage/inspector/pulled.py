@@ -25,6 +25,12 @@ from sparring.storage.tables import (
 
 CRITERIA = 12  # told of a step, those behind most of its pull
 NEVER = -1
+GRAIN = 1e9  # sums of equal pulls differ in their last digits with the order of adding: finer is no difference
+
+
+def settled(value: float | None) -> float | None:
+    """A sum without the digits that depend on the order of adding."""
+    return None if value is None else round(value, 12)
 
 
 def episodes_by_pull(session: Session, step_id: int, limit: int, skip: int) -> list[dict[str, Any]]:
@@ -42,7 +48,7 @@ def episodes_by_pull(session: Session, step_id: int, limit: int, skip: int) -> l
         .join(Steps, Steps.id == Episodes.step_id)
         .join(event, (event.step_id == Episodes.step_id) & (event.number == Episodes.pick))
         .outerjoin(of, of.c.episode_id == Episodes.id)
-        .order_by(func.coalesce(of.c.pull, NEVER).desc(), Episodes.id)
+        .order_by(func.round(func.coalesce(of.c.pull, NEVER) * GRAIN).desc(), Episodes.id)
     )
     rows = session.execute(wanted.limit(limit).offset(skip)).all()
     ids = [row[0].id for row in rows]
@@ -55,8 +61,8 @@ def episodes_by_pull(session: Session, step_id: int, limit: int, skip: int) -> l
             "ending": row.ending,
             "error": row.error,
             "reward": row.reward,
-            "pull": pull,
-            "net": net,
+            "pull": settled(pull),
+            "net": settled(net),
             "turns": n or 0,
             "borrowed": row.step_id != step_id,
             "task": tasks.get(row.id),
@@ -85,7 +91,7 @@ def counted(session: Session, step_id: int) -> dict[str, Any]:
         "groups": groups[0],
         "groups_kept": groups[1] or 0,
         "borrowed": n(select(func.count()).where(Borrowed.step_id == step_id)),
-        "pull": n(select(func.sum(func.abs(Advantages.pull))).where(Advantages.step_id == step_id)),
+        "pull": settled(n(select(func.sum(func.abs(Advantages.pull))).where(Advantages.step_id == step_id))),
         "trained_turns": n(select(func.count()).where(Advantages.step_id == step_id)),
     }
 
@@ -99,7 +105,7 @@ def groups_of(session: Session, step_id: int, limit: int, skip: int) -> list[dic
     names = ("number", "trainer", "role", "node", "scope", "size", "mean", "std", "kept", "note")
     more = ("pool_size", "pool_mean", "pool_std")
     return [
-        {name: getattr(row, name) for name in (*names, *more)} | {"turns": n or 0, "pull": pull}
+        {name: getattr(row, name) for name in (*names, *more)} | {"turns": n or 0, "pull": settled(pull)}
         for row, n, pull in session.execute(wanted)
     ]
 
@@ -121,7 +127,7 @@ def criteria_of(session: Session, step_id: int) -> list[dict[str, Any]]:
         .outerjoin(writer, (writer.episode_id == Rubrics.episode_id) & (writer.number == Rubrics.author))
         .where(Advantages.step_id == step_id)
         .group_by(Criteria.text, writer.author, CriterionScores.by)
-        .order_by(pull.desc(), Criteria.text)
+        .order_by(func.round(pull * GRAIN).desc(), Criteria.text)
         .limit(CRITERIA)
     )
     names = ("text", "written_by", "by", "turns", "pull", "up", "down")
@@ -146,7 +152,7 @@ def picks_of(session: Session, step_id: int) -> list[dict[str, Any]]:
     return [
         {
             "number": row.number, "arm": row.arm, "parameters": row.parameters, "count": row.count,
-            "episodes": episodes or 0, "refused": refused or 0, "reward": reward,
+            "episodes": episodes or 0, "refused": refused or 0, "reward": settled(reward),
         }
         for row, episodes, refused, reward in session.execute(wanted.order_by(event.number))
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from sparring.envs.types import Episode
 from sparring.storage.inspector.credits import Credit, credits_of
+from sparring.storage.inspector.pulled import GRAIN
 from sparring.storage.rebuild import rebuild
 from sparring.storage.store import Store
 from sparring.storage.tables import Advantages, Episodes, Steps, Tasks, Turns
@@ -54,7 +55,7 @@ def of_step(store: Store, step_id: int, limit: int) -> Found:
         mine = Advantages.step_id == step_id
         total = session.scalar(select(func.count(func.distinct(Advantages.turn_id))).where(mine)) or 0
         pulled = select(Advantages.turn_id, func.max(func.abs(Advantages.pull)).label("pull")).where(mine)
-        hardest = func.max(func.abs(Advantages.pull)).desc()
+        hardest = func.round(func.max(func.abs(Advantages.pull)) * GRAIN).desc()
         pulled = pulled.group_by(Advantages.turn_id).order_by(hardest, Advantages.turn_id).limit(limit)
         turns = list(session.scalars(pulled))
         rows = session.execute(select(Turns.id, Turns.episode_id, Turns.number).where(Turns.id.in_(turns))).all()

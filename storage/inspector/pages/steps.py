@@ -7,7 +7,16 @@ from typing import Any
 from sqlalchemy import func, select
 
 from sparring.storage.inspector.places import colours, episode_href, found_step, scenario_of, step_href, task_href
-from sparring.storage.inspector.pulled import changed, counted, criteria_of, episodes_by_pull, groups_of, picks_of
+from sparring.storage.inspector.pulled import (
+    GRAIN,
+    changed,
+    counted,
+    criteria_of,
+    episodes_by_pull,
+    groups_of,
+    picks_of,
+    settled,
+)
 from sparring.storage.inspector.registry import Asked, Model, page
 from sparring.storage.lineage import TurnWhy, why
 from sparring.storage.store import Store
@@ -112,11 +121,11 @@ def _why(store: Store, run: str, number: int, turns: int) -> dict[str, Any]:
                 "role": role.role,
                 "trainer": role.trainer,
                 "n_turns": role.n_turns,
-                "pull": role.pull,
-                "share": role.pull_abs / total if total else None,
+                "pull": settled(role.pull),
+                "share": settled(role.pull_abs / total) if total else None,
                 "turns": [_turn(run, turn, role.pull_abs) for turn in role.turns],
             }
-            for role in sorted(report.roles, key=lambda role: -role.pull_abs)
+            for role in sorted(report.roles, key=lambda role: (-round(role.pull_abs * GRAIN), role.role, role.trainer))
         ],
         "turns_told": turns,
         "turns_next": min(4 * turns, MOST_TURNS) if any(role.n_turns > turns for role in report.roles) else None,
@@ -129,7 +138,7 @@ def _turn(run: str, turn: TurnWhy, pull_abs: float) -> dict[str, Any]:
         "href": episode_href(turn.episode, turn.turn),
         "lineage_href": f"/runs/{run}/lineage?episode={turn.episode.split('/', 1)[1]}&turn={turn.turn}",
         "task_href": None if task is None else task_href(turn.episode.split("/")[0], task.key),
-        "share": abs(turn.pull) / pull_abs if pull_abs else None,
+        "share": settled(abs(turn.pull) / pull_abs) if pull_abs else None,
         "said": turn.said[:SAID],
         "cut": len(turn.said) > SAID,
         **{
