@@ -40,7 +40,7 @@ test-browser: .venv/browser.stamp
 
 test-postgres: .venv/dev.stamp
 	tools/postgres_env.sh
-	$(BIN)/pytest -m 'postgres and not slow' tests/postgres
+	$(BIN)/pytest -m postgres tests/postgres
 
 test-inspect: .venv-inspect/made.stamp
 	.venv-inspect/bin/python -m pytest -m inspect tests/storage/test_exporting.py
