@@ -1,14 +1,19 @@
 """Everything that influenced an update is reachable from it."""
 
+import itertools
+import sqlite3
 import subprocess
-import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from sparring.scenarios.errors import RunNotFound
 from sparring.storage import queries
 from sparring.storage.lineage import why
+from sparring.storage.records import AlarmRow
 from sparring.storage.rescores import Asked, begin
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
@@ -90,6 +95,7 @@ def test_the_lineage_view_reads_well_in_the_sqlite3_shell(filled: Store) -> None
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_answers(filled: Store, view: str) -> None:
     begin(filled, "r1", "verifier", "code", {}, Asked())  # no run scores its own turns again
+    filled.save_step("r1", replace(sample_step(3, 1), alarms=(AlarmRow("entropy", 0.001, 0.01, "sure of little"),)))
     assert queries.select_rows(filled, f"SELECT * FROM {view} LIMIT 5").rows
 
 
@@ -110,15 +116,30 @@ def test_every_column_of_every_table_is_documented(name: str) -> None:
     assert [column for column in columns if f"`{column}`" not in said] == []
 
 
-def test_the_lineage_view_answers_at_once_on_a_long_run(store: Store) -> None:
+def instructions(store: Store, ask: Callable[[], object]) -> int:
+    """How many hundreds of instructions SQLite runs for ``ask``."""
+    count = itertools.count()
+    with store.read() as session:
+        driver = cast(sqlite3.Connection, session.connection().connection.driver_connection)  # the pool's only one
+    driver.set_progress_handler(lambda: next(count) and 0, 100)
+    ask()
+    driver.set_progress_handler(None, 0)
+    return next(count)
+
+
+def test_lineage_costs_no_more_on_a_long_run(store: Store) -> None:
     store.start_run("sample", {}, "digest", 0)
-    for number in range(30):
-        store.save_step("r1", sample_step(number, episodes=12))
-    before = time.process_time()
-    queries.select_rows(store, "SELECT * FROM v_lineage LIMIT 5")
-    queries.select_rows(store, "SELECT * FROM v_lineage WHERE run = 'r1' AND step = 29 LIMIT 5")
-    why(store, "r1", 29)
-    assert time.process_time() - before < 0.5
+    asked = (
+        lambda: queries.select_rows(store, "SELECT * FROM v_lineage LIMIT 5"),
+        lambda: queries.select_rows(store, "SELECT * FROM v_lineage WHERE run = 'r1' AND step = 2 LIMIT 5"),
+        lambda: why(store, "r1", 2),
+    )
+    costs = []
+    for steps in (range(3), range(3, 30)):
+        for number in steps:
+            store.save_step("r1", sample_step(number, episodes=12))
+        costs.append([instructions(store, ask) for ask in asked])
+    assert all(short > 0 and long < 2 * short + 20 for short, long in zip(*costs, strict=True)), costs
 
 
 def test_best_worst_and_latest_are_in_order(filled: Store) -> None:

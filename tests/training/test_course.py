@@ -27,10 +27,7 @@ from sparring.training.stages.base import Want
 
 Run = Callable[..., Any]
 StopAfter = Callable[[int], Callable[[], bool]]
-ALL = (
-    "{sft: {keep: best, until: 2}, rl: {after: 1, advantage: gae, loss: ppo}, "
-    "dpo: {every: 2, weight: 0.5}}"
-)
+ALL = "{sft: {keep: best, until: 2}, rl: {after: 1, advantage: gae, loss: ppo}, dpo: {every: 2, weight: 0.5}}"
 PLAYED = "SELECT s.number, a.trainer, count(*) FROM advantages a JOIN steps s ON s.id = a.step_id GROUP BY 1, 2"
 
 

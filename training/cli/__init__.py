@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Annotated, Any
 
@@ -12,35 +13,50 @@ import sparring
 from sparring.scenarios.errors import SparringError
 from sparring.training.ranks import launched
 
-from . import (
-    comparing,
-    differing,
-    doctor,
-    exporting,
-    health,
-    indexing,
-    inspecting,
-    measuring,
-    pretraining,
-    pruning,
-    replaying,
-    rescoring,
-    running,
-    serving,
-    show,
-    sql,
-    static,
-    studying,
-    verifying,
-    watching,
-    why,
-)
-
 INTERRUPTED = 130
+FAMILIES = {  # module: its commands, in the order of `sparring --help`
+    "running": ("run", "resume"),
+    "studying": ("train",),
+    "serving": ("serve",),
+    "static": ("check", "new", "list", "graph"),
+    "show": ("runs", "show"),
+    "why": ("why",),
+    "watching": ("watch", "tail"),
+    "health": ("health",),
+    "inspecting": ("ui",),
+    "comparing": ("compare",),
+    "differing": ("diff",),
+    "replaying": ("replay",),
+    "rescoring": ("rescore",),
+    "measuring": ("eval",),
+    "sql": ("sql",),
+    "exporting": ("export", "import"),
+    "pruning": ("prune",),
+    "verifying": ("verify", "salvage"),
+    "indexing": ("index",),
+    "doctor": ("doctor",),
+    "pretraining": ("pretrain",),
+}
+HOMES = {name: module for module, names in FAMILIES.items() for name in names}
 
 
 class Commands(TyperGroup):
-    """The border: an error raised on purpose becomes one message and its exit code, an interrupt becomes 130."""
+    """Commands whose modules are imported when they are asked for, and the border.
+
+    There an error raised on purpose becomes one message and its exit code, an interrupt becomes 130.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command."""
+        return list(HOMES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, ``None`` where there is none."""
+        if cmd_name not in self.commands and cmd_name in HOMES:
+            family = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            importlib.import_module(f".{HOMES[cmd_name]}", __name__).add_to(family)
+            self.commands.update(typer.main.get_group(family).commands)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -76,32 +92,6 @@ def _root(
     ] = False,
 ) -> None:
     """Options before any command."""
-
-
-FAMILIES = (
-    running,
-    studying,
-    serving,
-    static,
-    show,
-    why,
-    watching,
-    health,
-    inspecting,
-    comparing,
-    differing,
-    replaying,
-    rescoring,
-    measuring,
-    sql,
-    exporting,
-    pruning,
-    verifying,
-    indexing,
-    doctor,
-)
-for family in (*FAMILIES, pretraining):
-    family.add_to(app)
 
 
 def main() -> None:

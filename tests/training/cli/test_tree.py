@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import Result
 
 import sparring
-from sparring.training.cli import app
+from sparring.training import cli
+from sparring.training.cli import FAMILIES, HOMES, app
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # an app of several commands is a group
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = {name: GROUP.get_command(None, name) for name in HOMES}
 README = Path(__file__).parents[3] / "README.md"
 LOOK = "import sys; from sparring.training.cli import main; sys.argv = ['sparring', *{words!r}]\n"
 LOOK += "try: main()\nexcept SystemExit: pass\n"
@@ -27,6 +31,19 @@ def test_every_command_and_option_has_help(name: str) -> None:
     command = COMMANDS[name]
     assert command.help and command.help[0].isupper() and command.help.rstrip().endswith(".")
     assert all(option.help for option in command.params if option.name != "help"), name
+
+
+@pytest.mark.parametrize("module", FAMILIES)
+def test_a_module_of_commands_holds_those_it_is_listed_with(module: str) -> None:
+    family = typer.Typer()
+    importlib.import_module(f"sparring.training.cli.{module}").add_to(family)
+    assert sorted(typer.main.get_group(family).commands) == sorted(FAMILIES[module])
+
+
+def test_every_module_of_commands_is_listed() -> None:
+    folder = Path(cli.__file__).parent
+    adds = {file.stem for file in folder.glob("*.py") if "\ndef add_to(app" in file.read_text()}
+    assert adds - {"checking", "scaffold"} == set(FAMILIES)  # these two belong to static
 
 
 @pytest.mark.parametrize("name", COMMANDS)
