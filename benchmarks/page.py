@@ -24,7 +24,9 @@ PAGES = (
     *("/runs/r1/steps/1200/episodes/3", "/runs/r1/lineage?step=1200", "/runs/r1/tasks", "/runs/r1/rubrics"),
     *("/compare?runs=r1,r2", "/diff?a=r1/1200/3&b=r1/1201/3", "/search?q=print", "/search?q=nothinglikethis"),
 )
-TIMES = """() => {
+TIMES = """async () => {
+  for (let tries = 0; tries < 50 && !performance.getEntriesByName("first-contentful-paint").length; tries++)
+    await new Promise((done) => setTimeout(done, 20));  // the paint may come after the load
   const [one] = performance.getEntriesByType("navigation");
   const paint = performance.getEntriesByName("first-contentful-paint")[0];
   return {server: one.responseStart, paint: paint ? paint.startTime : null, load: one.loadEventEnd};
