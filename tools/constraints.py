@@ -1,4 +1,4 @@
-"""Print the exact versions of everything `.[dev]` needs, as installed here.
+"""Print the exact versions of everything `.[dev,browser]` needs, as installed here.
 
     python tools/constraints.py > constraints.txt
 
@@ -37,5 +37,5 @@ def closure(root: str, *extras: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for name, version in sorted(closure("sparring", "dev").items()):
+    for name, version in sorted(closure("sparring", "dev", "browser").items()):
         print(f"{name}=={version}")
