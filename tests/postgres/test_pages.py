@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from sparring.storage.inspector.app import app
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
 
+pytestmark = pytest.mark.postgres
 PATHS = (
     "/runs", "/runs/r1", "/runs/r1/steps", "/runs/r1/episodes", "/runs/r1/episodes?order=best", "/runs/r1/figures",
     "/runs/r1/tasks", "/runs/r1/rubrics", "/runs/r1/lineage", "/runs/r1/steps/1", "/runs/r1/steps/1/episodes/0",
@@ -66,6 +66,6 @@ def test_the_command_says_where_it_reads_without_the_password(server: Any, tmp_p
     with subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         rest, _ = process.communicate(timeout=60)
     assert first.startswith("pages of postgresql") and "geheim" not in first + rest
