@@ -45,6 +45,7 @@ def test_a_run_whose_critic_speaks_through_a_served_model(
 ) -> None:
     engine = {"kind": "openai", "url": f"{server.url}/v1", "model": next(iter(server.served.names))}
     more = ["roles.critic.trainable=false", f"roles.critic.engine={json.dumps(engine)}", "rollout.max_broken=1"]
+    more += ["roles.critic.refuse_empty=false"]  # it is to speak of every answer, of empty ones too
     done = ran(start(load(scenario, [*more, "training.steps=2"]), Store(tmp_path / "beside.db")))
     with Store(done.path) as store:
         episodes = [one.episode for one in stored_episodes(store, "r1")]

@@ -196,7 +196,7 @@ def test_a_role_that_is_not_trained_speaks_through_a_server(
     server: Any, scenario: Path, tmp_path: Path, ran: Any
 ) -> None:
     engine = f"roles.critic.engine={{kind: openai, url: '{server.url}/v1', model: policy}}"
-    critic = ("roles.critic.trainable=false", engine)
+    critic = ("roles.critic.trainable=false", "roles.critic.refuse_empty=false", engine)
     finished = ran(start(load(scenario, [*QUICK, *critic]), Store(tmp_path / "mixed.db")))
     assert finished.status == "done"
     rows = finished.rows("SELECT DISTINCT author, engine FROM turns WHERE author != 'environment' ORDER BY author")
