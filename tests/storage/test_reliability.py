@@ -176,6 +176,7 @@ def test_a_full_disk_keeps_whole_steps_and_goes_on_once_there_is_room(small_disk
 
 def test_a_run_has_one_writer(filled: Store) -> None:
     assert filled.path is not None
+    filled.save_step("r1", sample_step(3, 1))
     with Store(filled.path) as other:
         with pytest.raises(RunBusy, match="r1 is being written by this process"):
             other.save_step("r1", sample_step(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +10,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from sparring.storage.inspector.app import app
-from sparring.storage.samples import sample_step
-from sparring.storage.store import Store
 
 HERE = "http://127.0.0.1"
 Ask = Callable[..., TestClient]
@@ -33,15 +32,9 @@ def ask() -> Iterator[Ask]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
+def database(tmp_path: Path, whole: Path) -> Path:
     """A database whose run r1 is over and holds three steps of four episodes."""
-    file = tmp_path / "sparring.db"
-    with Store(file) as store:
-        store.start_run("sample", {"name": "sample", "training": {"steps": 2}}, "digest", 0)
-        for number in range(3):
-            store.save_step("r1", sample_step(number, episodes=4))
-        store.finish_run("r1", "done")
-    return file
+    return Path(shutil.copy(whole, tmp_path / "sparring.db"))
 
 
 @pytest.fixture

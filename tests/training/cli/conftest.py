@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,22 @@ def told() -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> Iterator[str]:
-    """``sparring.db`` in the working folder: run r1 with steps 0, 1 and 2 of four episodes each, stopped."""
-    with Store(tmp_path / "sparring.db") as store:
+@pytest.fixture(scope="session")
+def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("stopped") / "sparring.db"
+    with Store(file) as store:
         store.start_run("sample", {"name": "sample", "training": {"steps": 9}}, "digest", 0)
         for number in range(3):
             store.save_step("r1", sample_step(number, episodes=4))
         store.finish_run("r1", "stopped")
-    yield "r1"
+    return file
+
+
+@pytest.fixture
+def filled(tmp_path: Path, _stopped: Path) -> str:
+    """``sparring.db`` in the working folder: run r1 with steps 0, 1 and 2 of four episodes each, stopped."""
+    shutil.copy(_stopped, tmp_path / "sparring.db")
+    return "r1"
 
 
 @pytest.fixture
