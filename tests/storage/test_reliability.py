@@ -179,10 +179,10 @@ def test_a_run_has_one_writer(filled: Store) -> None:
     filled.save_step("r1", sample_step(3, 1))
     with Store(filled.path) as other:
         with pytest.raises(RunBusy, match="r1 is being written by this process"):
-            other.save_step("r1", sample_step(3))
+            other.save_step("r1", sample_step(4))
         assert other.start_run("second", {}, "digest", 0).id == "r2"
         filled.finish_run("r1", "stopped")
-        assert other.resume_point("r1").last_step == 2
+        assert other.resume_point("r1").last_step == 3
 
 
 def hold(path: Path, said: int, fork_first: bool) -> None:
