@@ -34,6 +34,7 @@ OTHERWISE = {
     "test_inspect_reads_its_log_back": "needs inspect-ai, in an environment of its own",
     "test_token_blobs_are_lists_in_sql": "ids begin elsewhere; test_same.py",
     "test_every_view_answers": "opens the file; test_same.py",
+    "test_lineage_costs_no_more_on_a_long_run": "counts SQLite's instructions",
     "test_the_lineage_view_reads_well_in_the_sqlite3_shell": "SQLite's shell",
     "test_rolling_back_a_borrower_leaves_the_lender_whole": "asks with a pragma whether foreign keys hold",
     "test_rows_past_the_last_checkpoint_are_rolled_back": "asks with a pragma whether foreign keys hold",
