@@ -22,6 +22,7 @@ from sparring.scenarios.registry import environments
 Stepped = tuple[str, float, bool, bool, dict[str, Any]]
 # What the best constant earns by nature, where that is more than a quarter: few possible answers.
 BY_NATURE: dict[tuple[str, str], float] = {}
+LONG = {"leduc", "mcp", "reasoning_gym", "textarena"}  # seconds each; of the others one way of using it is quick
 
 
 def shipped() -> Iterator[Any]:
@@ -34,8 +35,11 @@ def shipped() -> Iterator[Any]:
         except MissingExtra as missing:
             yield pytest.param(point.name, {}, marks=pytest.mark.skip(reason=str(missing)), id=point.name)
             continue
-        for options in (*kind.examples, *({"mode": mode} for mode in modes_without_example(kind))):
-            yield pytest.param(point.name, options, id="-".join([point.name, *map(str, options.values())])[:40])
+        ways = (*kind.examples, *({"mode": mode} for mode in modes_without_example(kind)))
+        for number, options in enumerate(ways):
+            marks = (pytest.mark.slow,) if number or point.name in LONG else ()
+            name = "-".join([point.name, *map(str, options.values())])[:40]
+            yield pytest.param(point.name, options, id=name, marks=marks)
 
 
 def modes_without_example(kind: type[Environment]) -> list[str]:

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_step_on_ones_own_programs_plays_tasks_of_the_file(root: Path, tiny_model: Path, tmp_path: Path) -> None:
     for name in ("my-tasks.yaml", "my-tasks.jsonl"):
         shutil.copy(root / "scenarios" / name, tmp_path)

@@ -40,6 +40,7 @@ def poll(file: Path, stop: Path, said: int) -> None:
         os.write(said, f"{type(error).__name__}: {error}\n".encode())
 
 
+@pytest.mark.slow
 def test_readers_that_poll_and_one_that_never_leaves_keep_nobody_out(file: Path, tmp_path: Path) -> None:
     """Bites: with ``journal_mode=DELETE`` and no ``busy_timeout`` the readers are told the database is locked."""
     heard, said = os.pipe()
@@ -111,6 +112,7 @@ def silent(folder: Path, points: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_damage_to_an_episode_is_never_silent(tmp_path: Path) -> None:
     """Bites: with ``damaged`` answering ``[]`` turned bits pass ``integrity_check`` unseen."""
     assert silent(tmp_path, 60) == []
@@ -232,6 +234,7 @@ print(store.path)
 """
 
 
+@pytest.mark.slow
 def test_sixty_four_descriptors_are_enough(file: Path) -> None:
     """Bites: a descriptor left open per step ends this run after some twenty steps."""
     done = subprocess.run([sys.executable, "-c", FEW, str(file)], capture_output=True, text=True, check=False)

@@ -205,6 +205,7 @@ def toil(file: Path, seed: int) -> None:
             finish(connection, queue, holder, {row: {"result": holder} for row in ids})
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_at_any_moment_lose_and_double_nothing(tmp_path: Path) -> None:
     """Bites: let ``finish`` write by id alone, and a row is done twice."""
     n, file, rng = 300, tmp_path / "work.db", random.Random(5)

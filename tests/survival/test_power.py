@@ -97,6 +97,7 @@ def test_weaker_settings_lose_steps_in_at_least_half_of_two_hundred_losses(
     assert lose(tmp_path, 200)[0] >= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["NORMAL", "OFF"])
 def test_weaker_settings_lose_steps(tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which shows that the losses above are losses."""

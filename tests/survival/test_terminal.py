@@ -31,6 +31,7 @@ STOPPED = {"INT": 130, "TERM": 143, "HUP": 129, "ctrl-c": 130, "ctrl-c twice": 1
            "closed": 129, "unread": 141}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", STOPPED)
 def test_a_run_that_is_left_stops_at_a_whole_step(ended: Any, case: str) -> None:
     """Bites: take SIGHUP from ``SIGNALS``, let a second one stop at once, or let a write to nobody raise."""
@@ -39,16 +40,19 @@ def test_a_run_that_is_left_stops_at_a_whole_step(ended: Any, case: str) -> None
     assert row["last_step"] >= 1 and "Traceback" not in row["shown"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["INT", "TERM", "HUP", "ctrl-c", "ctrl-c twice", "hung up twice"])
 def test_it_says_how_to_go_on(ended: Any, case: str) -> None:
     assert "sparring resume r1" in ended[case]["shown"].replace("\r\n", " ")
 
 
+@pytest.mark.slow
 def test_under_nohup_a_run_outlives_its_terminal(ended: Any) -> None:
     row = ended["closed under nohup"]
     assert (row["code"], row["status"], row["last_step"], row["wrong"]) == (0, "done", 4, []), row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["ctrl-c", "ctrl-c twice"])
 def test_the_terminal_is_as_it_was(ended: Any, case: str) -> None:
     """The cursor is shown, and what is typed is echoed."""
@@ -89,6 +93,7 @@ def test_under_nohup_nothing_is_asked() -> None:
         assert not stop.asked() and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
+@pytest.mark.slow
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Stop(lambda line: None):
@@ -96,6 +101,7 @@ def test_handlers_are_put_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hangup")
 def test_output_to_a_full_disk_stops_with_the_code_of_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
@@ -108,6 +114,7 @@ def test_output_to_a_full_disk_stops_with_the_code_of_a_full_disk(monkeypatch: p
     assert len(said) == 1 and "No space left" in said[0]
 
 
+@pytest.mark.slow
 def test_output_that_works_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stdout", shown)

@@ -47,6 +47,7 @@ def test_a_trainer_waits_for_the_figure_it_watches(run: Run) -> None:
     assert {trainer for _, trainer, _ in done.rows(PLAYED)} == {"rl"}
 
 
+@pytest.mark.slow
 def test_a_run_with_heads_schedules_and_several_trainers_resumes_to_the_same_end(
     run: Run, ran: Any, tmp_path: Path, stop_after: StopAfter
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_run_with_heads_schedules_and_several_trainers_resumes_to_the_same_end
     assert pace == pytest.approx([1e-3 - 0.9e-3 * step / 4 for step in (1, 2, 3, 4)])
 
 
+@pytest.mark.slow
 def test_a_reference_that_follows_the_policy_is_the_same_after_a_resume(
     run: Run, ran: Any, tmp_path: Path, stop_after: StopAfter
 ) -> None:

@@ -143,6 +143,7 @@ def growth(run: Run, steps: int, since: int) -> float:
     return seen[steps - 1] - seen[since]
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_sixty_steps(run: Run) -> None:
     assert growth(run, 60, 20) < 24
 

@@ -228,6 +228,7 @@ def test_a_key_that_is_revoked_in_mid_run_stops_it_and_the_run_goes_on_with_anot
     assert go_on(tmp_path / "revoked.db", session.run) == "done"
 
 
+@pytest.mark.slow
 def test_a_judge_that_stays_down_stops_the_run_which_goes_on_when_it_is_back(
     judged: Judged, server: FakeOpenAI, tmp_path: Path
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_judge_that_stays_down_stops_the_run_which_goes_on_when_it_is_back(
     assert go_on(tmp_path / "down.db", session.run) == "done"
 
 
+@pytest.mark.slow
 def test_a_judge_that_dies_in_mid_rollout_and_comes_back_changes_nothing(
     judged: Judged, ran: Any, server: FakeOpenAI, tmp_path: Path
 ) -> None:

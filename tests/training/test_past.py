@@ -79,6 +79,7 @@ def test_turns_name_the_version_that_spoke_and_its_checkpoint_stays(begin: Any, 
     assert kept == {"step-000004", "step-000006"}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_meets_the_same_opponents(begin: Any, ran: Any, tmp_path: Path, stop_after: Any) -> None:
     whole = ran(begin("whole"))
     ran(begin("halted"), stop=stop_after(5))

@@ -44,6 +44,7 @@ def equals(told: Any) -> bool:
     return bool(told["moved"] > 0.1 and told["weights"] < 1e-6 and told["figures"] < 1e-5)
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_process_after_three_steps(tmp_path: Path) -> None:
     told = drive(tmp_path, "adam")["adam"]["adamw"]
     assert equals(told), told

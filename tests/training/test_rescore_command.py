@@ -148,6 +148,7 @@ def test_a_prompt_of_ones_own_shows_the_judge_what_was_asked(told: Told, judged:
     assert server.asked[0]["max_tokens"] == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Reply.error(500, "out of order"), completion("I refuse."), completion("9: yes")])
 def test_a_judge_that_fails_gives_invalid_scores_that_can_be_taken_up_again(
     told: Told, judged: Path, server: FakeOpenAI, fault: Any
@@ -201,6 +202,7 @@ def begun(told: Told, judged: Path, server: FakeOpenAI) -> Iterator[subprocess.P
         yield process
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_the_turns_at_hand_and_the_same_command_goes_on(
     begun: subprocess.Popen[str], told: Told, judged: Path
 ) -> None:
@@ -213,6 +215,7 @@ def test_ctrl_c_ends_with_the_turns_at_hand_and_the_same_command_goes_on(
     assert f"scoring 1 of r1 goes on: {left} of" in again.stderr and found(again)["rescore"]["waiting"] == 0
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_held_is_scored_by_the_next(
     begun: subprocess.Popen[str], told: Told, judged: Path
 ) -> None:

@@ -183,6 +183,7 @@ def waiting(store: Store, parrot: Path) -> Rescore:
     return one
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_and_begun_again_score_every_turn_once(
     store: Store, waiting: Rescore, parrot: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_long_result_is_cut(server: McpEnvironment) -> None:
     assert len(server.step("<flood></flood>")[0]) == server.config.max_result
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_is_given_up_while_the_server_lives_on() -> None:
     environment = broken(timeout_s=0.5, restarts=0)
     said = environment.step("<hang></hang>")[0]
@@ -104,6 +105,7 @@ def test_words_that_are_no_protocol_are_skipped() -> None:
     environment.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -128,6 +130,7 @@ def test_tools_may_be_chosen() -> None:
     environment.close()
 
 
+@pytest.mark.slow
 def test_every_episode_of_a_stateful_server_gets_a_new_one(server: McpEnvironment) -> None:
     assert not server.can_snapshot
     first = [server.step("<who></who>")[0] for _ in range(2)]

@@ -32,6 +32,7 @@ def test_the_page_has_a_scenario_for_every_kind() -> None:
     assert PAGES.keys() == NEEDS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS)
 def test_its_scenarios_load_and_play(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

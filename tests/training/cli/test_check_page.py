@@ -33,6 +33,7 @@ def test_every_file_of_the_page_is_checked_on_the_page(name: str) -> None:
     assert f"file {name}" in [block.mark for block in BLOCKS]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_end_as_it_says(told: Told, tmp_path: Path) -> None:
     readme_blocks.write_files(BLOCKS, tmp_path)
     assert len(COMMANDS) > 6

@@ -70,6 +70,7 @@ def test_its_scenario_trains_two_steps_without_anything_installed(told: Told, ti
     assert "first attempts right 1.000" in done.stdout and "nothing to learn" not in done.stdout  # the oracle shows how
 
 
+@pytest.mark.slow
 def test_its_own_test_passes(told: Told, tmp_path: Path) -> None:
     told("new", "environment", "word-count", "--to", "envs")
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "envs/word-count"]

@@ -97,6 +97,7 @@ class FullOnce(Store):
         super().save_step(run, record)
 
 
+@pytest.mark.slow
 def test_an_episode_that_could_not_be_stored_is_stored_when_asked_again(
     alone: Served, serve: Callable[..., Any], tmp_path: Path
 ) -> None:

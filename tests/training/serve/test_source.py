@@ -104,6 +104,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_one_before_it(stored: Store
         assert spoken(served) == at(first.folder)
 
 
+@pytest.mark.slow
 def test_a_run_of_adapters_is_served_with_every_one(
     scenario: Path, tmp_path: Path, ran: Any, serve: Callable[..., Any]
 ) -> None:
