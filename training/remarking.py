@@ -31,7 +31,7 @@ from sparring.scenarios.yaml_text import parse
 from .reverifying import Asked
 
 NAME = "rubric"  # of the scores this makes
-PROMPT = "full/judge"
+PROMPT = "full/text"
 SHOWN = "criteria"  # the other name under which prompts of judges read the criteria
 AT_ONCE = 64  # turns worth leasing together where a judge is asked; rules take many more
 BY_RULE = 2048
@@ -114,11 +114,10 @@ class Judge:
 
     def request(self, episode: Episode, turn: Turn, place: str, criteria: Sequence[str]) -> Request:
         """What the judge is asked about one turn."""
-        said = {one.author: one.said for one in reversed(episode.ancestors(turn.index))}
-        known = {"solver": turn.said, **said, turn.author: turn.said}  # our own prompt names who wrote it so
+        said = {one.author: one.said for one in reversed(episode.ancestors(turn.index))} | {turn.author: turn.said}
         task = episode.task(turn.task) or Task("", {})
         shown = replace(task, secret={**task.secret, SHOWN: tuple(criteria)})
-        view = View(shown, episode.parameters, known, turn.said, criteria=criteria)
+        view = View(shown, episode.parameters, said, turn.said, criteria=criteria)
         messages = self.role.observe(view)
         ids = ByteRenderer().open(messages).token_ids
         seed = derive(self._seed, "rescore", place)

@@ -94,7 +94,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def chromium() -> Iterator[Browser]:
     """The browser, with a profile of its own."""
     if not Path(CHROMIUM).exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}: run tools/browser_env.sh, or set CHROMIUM")
+        pytest.fail(f"no Chromium at {CHROMIUM}: run tools/browser_env.sh, or set CHROMIUM")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

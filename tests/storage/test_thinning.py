@@ -44,7 +44,7 @@ def test_old_steps_lose_their_tokens_and_every_word_stays(done: Store) -> None:
     before = queries.stored_episodes(done, "r1")
     (one,) = chosen(done, keep_steps=1)
     assert (len(one.steps), one.episodes) == (3, 9) and one.bytes > 1000
-    assert thin(done, [one]) >= 0
+    thin(done, [one])
     after = queries.stored_episodes(done, "r1")
     assert [[turn.said for turn in kept.episode.turns] for kept in after] == [
         [turn.said for turn in kept.episode.turns] for kept in before
