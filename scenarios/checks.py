@@ -14,6 +14,7 @@ from .graph_checks import check_graph
 from .jsonl import check_jsonl
 from .parts import filled, known_part, part
 from .problems import KeyPath, Problems, shown, unknown
+from .recipe_spec import check_recipe
 from .registry import (
     advantages,
     curricula,
@@ -44,6 +45,8 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     world = part(environments, scenario.environment.kind, ("environment",), Problems(problems.sources))
     world = _faceted(world, complete.environment.options)
     _check_evaluation(scenario, world, problems)
+    if scenario.recipe is not None:
+        check_recipe(scenario.recipe, Scenario.model_fields, problems)
     _check_lora(scenario, problems)
     _check_zeros(scenario, problems)
     _check_arms(complete.curriculum, world, problems)

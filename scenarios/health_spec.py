@@ -73,12 +73,15 @@ LIMITS: Mapping[str, LimitSpec] = {
     "starved": _limit(1, 1, 1, above=20.0),
 }
 _DEFAULT = _limit(8, 5, 40)
+STEP = "step/"  # before a metric of the step, where a limit is on that
+_OF_A_STEP = _limit(5, 3, 5)
 
 
 class HealthSpec(Spec):
     """Figures of every step that tell a run that goes wrong, and limits on them.
 
     ``limits`` by a figure's name (``entropy``: every role's) or name and whom (``entropy/solver``); ``null``: none.
+    ``step/METRIC`` is a limit on any other metric of the steps, ``step/curriculum/entropy`` say.
     What is not named keeps its own limit. ``on_alarm``: an alarm that begins is told (``warn``), or ends the run in a
     whole step too (``stop``). Every ``audit_every`` steps (0: never) the verifier is tried with cheap answers on the
     step's own tasks. ``enabled: false`` takes no figures at all.
@@ -93,12 +96,15 @@ class HealthSpec(Spec):
     @classmethod
     def _known(cls, value: dict[str, LimitSpec | None]) -> dict[str, LimitSpec | None]:
         for name in value:
-            if name.partition("/")[0] not in FIGURES:
+            if name.partition("/")[0] not in FIGURES and not (name.startswith(STEP) and name != STEP):
                 raise ValueError(unknown("figure", name, FIGURES))
         return value
 
     def limit(self, name: str) -> LimitSpec | None:
         """The limit on a figure by its whole name (``entropy/solver``), the most special one that is given."""
+        if name.startswith(STEP):
+            own = self.limits.get(name)
+            return None if own is None else own.over(_OF_A_STEP)
         found = LIMITS.get(name.partition("/")[0])
         for given in dict.fromkeys((name.partition("/")[0], name)):
             if given in self.limits:

@@ -26,10 +26,11 @@ from .schema import GraphSpec, Scenario
 from .yaml_text import MAX_BYTES, Document, parse
 
 SHIPPED = Path(__file__).parent
+RECIPES = SHIPPED / "recipes"
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario in a file, checked; ``overrides`` are ``a.b.c=value``. A bare name means one of ours.
+    """The scenario in a file, checked; ``overrides`` are ``a.b.c=value``. A bare name means one of ours, a recipe too.
 
     Raises ``ScenarioError``.
     """
@@ -151,13 +152,18 @@ def _located(path: str | Path) -> Path:
     file = Path(path)
     if file.exists():
         return file
-    ours = {shipped.stem: shipped for shipped in SHIPPED.glob("*.yaml")}
+    ours = shipped()
     if str(path) in ours:
         return ours[str(path)]
     beside = sorted(other.name for other in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
     hint = nearest(file.name, beside) or nearest(file.stem, list(ours))
     meant = f"; did you mean {str(file.parent / hint) if hint in beside else hint!r}?" if hint else ""
     raise ScenarioError(f"{path}: no such file{meant} scenarios that come with Sparring: {', '.join(sorted(ours))}")
+
+
+def shipped() -> dict[str, Path]:
+    """Scenarios and recipes that come with Sparring, by name."""
+    return {file.stem: file for folder in (RECIPES, SHIPPED) for file in sorted(folder.glob("*.yaml"))}
 
 
 def _read(file: Path) -> bytes:

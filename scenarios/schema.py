@@ -16,6 +16,7 @@ from .digest import digest
 from .graph_spec import END, Arrow, Edge, GraphSpec, NodeSpec
 from .health_spec import HealthSpec, LimitSpec
 from .problems import KeyPath
+from .recipe_spec import RecipeSpec
 from .ref import Flag, Number, Ref, Spec, Whole, located, with_kind
 from .registry import graphs
 from .schedule import Now, Schedule, place
@@ -24,8 +25,8 @@ from .training_spec import CheckpointSpec, OptimizerSpec, ReferenceSpec, Trainer
 __all__ = [
     "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec",
     "Flag", "GraphSpec", "GroupSpec", "HealthSpec", "LimitSpec", "LoraSpec", "NodeSpec", "Number",
-    "OptimizerSpec", "PolicySpec", "Ref", "ReferenceSpec", "RoleSpec", "RolloutSpec", "Sampling", "Scenario",
-    "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole", "located",
+    "OptimizerSpec", "PolicySpec", "RecipeSpec", "Ref", "ReferenceSpec", "RoleSpec", "RolloutSpec", "Sampling",
+    "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole", "located",
 ]  # fmt: skip
 
 
@@ -188,6 +189,7 @@ class Scenario(Spec):
     budget: BudgetSpec = BudgetSpec()
     store: StoreSpec = StoreSpec()
     load: tuple[str, ...] = ()
+    recipe: RecipeSpec | None = None
 
     _path: Path | None = PrivateAttr(None)
     _schedules: dict[KeyPath, Schedule] = PrivateAttr(default_factory=dict)
@@ -233,7 +235,8 @@ class Scenario(Spec):
     def resolved(self) -> dict[str, Any]:
         """Plain JSON data with every default filled, and ``source``, the file; ``from_resolved`` reads it back."""
         source = str(self._path.absolute()) if self._path is not None else None
-        return {**self._content(), "source": source}
+        about = {} if self.recipe is None else {"recipe": self.recipe.model_dump(mode="json")}
+        return {**self._content(), **about, "source": source}
 
     @property
     def scheduled(self) -> tuple[KeyPath, ...]:
@@ -259,6 +262,7 @@ class Scenario(Spec):
         data = self.model_dump(mode="json", by_alias=True)
         for path, schedule in self._schedules.items():
             place(data, path, schedule.written())
+        del data["recipe"]  # what is said of a run is not what runs
         return data
 
     @property

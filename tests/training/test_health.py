@@ -22,7 +22,7 @@ from sparring.storage.alarms import alarms
 from sparring.storage.records import AdvantageRow, EvaluationRow
 from sparring.storage.store import Store
 from sparring.training.health.figures import Figure, Found, Seen, read, stored
-from sparring.training.health.meanings import MEANINGS
+from sparring.training.health.meanings import MEANINGS, note
 from sparring.training.health.run import Health
 from sparring.training.health.step import figures
 from sparring.training.health.watch import Watch
@@ -357,6 +357,25 @@ def test_limits_can_be_changed_moved_to_one_role_and_taken_away() -> None:
     assert "judge_false" not in watched(steps, limits={"judge_false": None})
     assert watched(steps, limits={"judge_false": None, "entropy/solver": {"below": 9.0}}) == {"entropy/solver": 5}
     assert "length/solver" in watched(steps, limits={"length": {"below": 1000}, "judge_false": None})
+
+
+def test_a_limit_on_any_metric_of_a_step_has_its_alarm() -> None:
+    watch = Watch(HealthSpec.model_validate({"limits": {"step/curriculum/entropy": {"below": 0.1}, "step/gone": {}}}))
+    on = []
+    for value in [0.5] * 5 + [0.01] * 6 + [0.9] * 8:
+        found = watch.take({}, (), {"curriculum/entropy": value, "other": 0.0})
+        assert not found  # a metric is stored already
+        on.append([alarm.name for alarm in watch.alarms])
+    assert on[4] == on[-1] == [] and on[10] == ["step/curriculum/entropy"]
+
+
+def test_an_alarm_of_a_metric_names_it_whole() -> None:
+    assert note("step/curriculum/entropy", 0.01, 0.1, False).startswith("curriculum/entropy is 0.01, below 0.1; ")
+
+
+def test_a_metric_without_a_name_is_refused(scenario: Path) -> None:
+    with pytest.raises(ScenarioError, match="unknown figure 'step/'"):
+        load(scenario, ["health.limits={step/: {below: 1}}"])
 
 
 def test_every_figure_has_its_meaning_and_every_limit_a_figure() -> None:

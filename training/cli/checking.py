@@ -14,7 +14,7 @@ import typer
 
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.explain import explain
-from sparring.scenarios.load import SHIPPED, load
+from sparring.scenarios.load import load, shipped
 from sparring.scenarios.overrides import apply
 from sparring.scenarios.parts import run_user_files
 from sparring.scenarios.problems import Problems, Sources, dotted
@@ -104,7 +104,7 @@ def aimed(target: str) -> World | None:
     file = _file_in(Path(target))
     registered = target in environments.names()
     choices = {
-        f"scenario:{target}": Path(target).is_file() or (SHIPPED / f"{target}.yaml").is_file(),
+        f"scenario:{target}": Path(target).is_file() or target in shipped(),
         f"environment:{target}": registered and not (file is not None and _lies_in(target, Path(target))),
         str(file): file is not None,
     }
@@ -116,7 +116,7 @@ def aimed(target: str) -> World | None:
     if registered:
         return World(target, environments.get(target))
     hint = None if ways or Path(target).suffix or Path(target).is_dir() else nearest(target, environments.names())
-    if hint is not None and nearest(target, [hint, *(ours.stem for ours in SHIPPED.glob("*.yaml"))]) == hint:
+    if hint is not None and nearest(target, [hint, *shipped()]) == hint:
         raise ScenarioError(f"{target}: no such scenario or environment; did you mean the environment {hint!r}?")
     return None
 

@@ -36,6 +36,20 @@ class Vital:
     alarm: AlarmSpan | None
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A figure that the run's recipe watches, over the run's steps; nothing in ``values``: no step has it."""
+
+    name: str
+    says: str
+    first: float | None
+    last: float | None
+    least: float | None
+    most: float | None
+    values: list[float]
+    alarm: AlarmSpan | None
+
+
 def health(run: Run = "latest", as_json: AsJson = False, db: Db = None) -> None:
     """Tell how a run is: figures with their limits and history, alarms with what to look at next."""
     from sparring.storage.alarms import alarms
@@ -44,13 +58,15 @@ def health(run: Run = "latest", as_json: AsJson = False, db: Db = None) -> None:
     with closing(reading(db)) as store:
         name = place(store, run).run
         spans = alarms(store, name)
-        vitals = _vitals(steps_after(store, name, -1), spans, _spec(store, name))
+        steps = steps_after(store, name, -1)
+        vitals = _vitals(steps, spans, _spec(store, name))
+        mechanism = _watched(steps, spans, scenario_of(store, name).get("recipe"))
         if as_json:
-            print_json(
-                {"run": name, "on": sum(span.ended is None for span in spans), "alarms": spans, "figures": vitals}
-            )
+            on = sum(span.ended is None for span in spans)
+            print_json({"run": name, "on": on, "alarms": spans, "figures": vitals, "mechanism": mechanism})
             return
         _print(store, name, vitals, spans)
+        _print_mechanism(mechanism)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -87,6 +103,35 @@ def _vitals(steps: Sequence[WholeStep], spans: Sequence[AlarmSpan], spec: Health
             )
         )  # fmt: skip
     return found
+
+
+def _watched(steps: Sequence[WholeStep], spans: Sequence[AlarmSpan], recipe: Mapping[str, Any] | None) -> list[Watched]:
+    """What the scenario's recipe says is to be watched, each with what it was."""
+    from sparring.scenarios.health_spec import STEP
+
+    on = {span.name: span for span in spans if span.ended is None}
+    found = []
+    for name, says in ((recipe or {}).get("watch") or {}).items():
+        values = [value for step in steps if (value := step.metrics.get(name)) is not None]
+        first, last = (values[0], values[-1]) if values else (None, None)
+        alarm = on.get(f"{STEP}{name}")
+        found.append(
+            Watched(name, says, first, last, min(values, default=None), max(values, default=None), values, alarm)
+        )
+    return found
+
+
+def _print_mechanism(mechanism: Sequence[Watched]) -> None:
+    if not mechanism:
+        return
+    columns = ("first", "last", "min", "max")
+    shown = table("mechanism", *columns, "history", "what it tells", right=columns)
+    for one in mechanism:
+        cells = [number(value) for value in (one.first, one.last, one.least, one.most)]
+        shown.add_row(f"  {one.name}", *cells, sparkline(one.values), one.says, style="red" if one.alarm else "")
+    screen = console()
+    screen.print()
+    screen.print(shown)
 
 
 def _print(store: Store, run: str, vitals: Sequence[Vital], spans: Sequence[AlarmSpan]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sparring.scenarios.health_spec import STEP
+
 
 class Meaning(NamedTuple):
     """``family`` is what it is a sign of, ``says`` completes "NAME: ...", ``look`` is what to do next."""
@@ -111,6 +113,8 @@ MEANINGS: dict[str, Meaning] = {
 
 def meaning(name: str) -> Meaning:
     """What a figure of this whole name (``entropy/solver``) means."""
+    if name.startswith(STEP):
+        return Meaning("mechanism", name.removeprefix(STEP), "see its history, and what it tells: sparring health RUN")
     return MEANINGS[name.partition("/")[0]]
 
 
@@ -118,6 +122,6 @@ def note(name: str, value: float, bound: float, above: bool) -> str:
     """An alarm in one sentence: what is, or just was, past which bound, and what to look at."""
     found = meaning(name)
     past = value > bound if above else value < bound
-    whom = f" ({name.partition('/')[2]})" if "/" in name else ""
+    whom = f" ({name.partition('/')[2]})" if "/" in name and not name.startswith(STEP) else ""
     side = f"{'' if past else 'was '}{'above' if above else 'below'} {bound:g}"
     return f"{found.says}{whom} is {value:.3g}, {side}; {found.look}"

@@ -43,7 +43,7 @@ class Health:
         if not self.scenario.health.enabled:
             return record
         own = figures(Seen(episodes, record.advantages, roles)) if episodes else {}
-        whole = self.watch.take(own | (more or {}), record.evaluations)
+        whole = self.watch.take(own | (more or {}), record.evaluations, record.metrics)
         return replace(record, metrics={**record.metrics, **stored(whole)}, alarms=self.watch.alarms)
 
     def recall(self, steps: Iterable[WholeStep]) -> None:
@@ -51,7 +51,7 @@ class Health:
         if self.scenario.health.enabled:
             for step in steps:
                 own = {name: one for name, one in read(step.metrics).items() if name.partition("/")[0] not in COMPARED}
-                self.watch.take(own, step.evaluations)
+                self.watch.take(own, step.evaluations, step.metrics)
 
     @property
     def news(self) -> list[str]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sparring.scenarios.health_spec import HealthSpec, LimitSpec
+from sparring.scenarios.health_spec import STEP, HealthSpec, LimitSpec
 from sparring.storage.records import AlarmRow, EvaluationRow
 
 from .figures import Figure, Found
@@ -82,12 +82,20 @@ class Watch:
     began: tuple[AlarmRow, ...] = ()
     ended: tuple[str, ...] = ()
 
-    def take(self, figures: Mapping[str, Figure], evaluations: Sequence[EvaluationRow]) -> Found:
-        """A step's own figures; returns them with those that compare it with earlier ones."""
+    def take(
+        self,
+        figures: Mapping[str, Figure],
+        evaluations: Sequence[EvaluationRow],
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> Found:
+        """A step's own figures; returns them with those that compare it with earlier ones.
+
+        ``metrics`` are the step's others, for limits on these.
+        """
         whole: Found = dict(figures)
         whole |= self._lengths(figures) | self._starved(figures) | self._forgetting(evaluations)
         before = {alarm.name for alarm in self.alarms}
-        for name, figure in whole.items():
+        for name, figure in {**whole, **self._limited(metrics or {})}.items():
             signal = self._signal(name)
             if signal is not None:
                 signal.take(figure)
@@ -103,6 +111,11 @@ class Watch:
                 return None
             self.signals[name] = _Signal.under(limit)
         return self.signals[name]
+
+    def _limited(self, metrics: Mapping[str, float | None]) -> Found:
+        """The step's metrics that have a limit, one sample each."""
+        values = {name: metrics.get(name.removeprefix(STEP)) for name in self.spec.limits if name.startswith(STEP)}
+        return {name: Figure(value, 1) for name, value in values.items() if value is not None and math.isfinite(value)}
 
     def _lengths(self, figures: Mapping[str, Figure]) -> Found:
         """By role: mean tokens of a turn against those of the first steps it spoke in."""

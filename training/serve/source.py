@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparring.scenarios.errors import EngineError, RunNotFound, StoreError
-from sparring.scenarios.load import SHIPPED, from_resolved, load
+from sparring.scenarios.load import from_resolved, load, shipped
 from sparring.scenarios.registry import engines
 from sparring.scenarios.seeds import derive
 from sparring.storage import queries
@@ -121,7 +121,7 @@ def of_model(model: str, overrides: Sequence[str]) -> Served:
 
 def is_scenario(what: str) -> bool:
     """Whether a word names a scenario rather than a model."""
-    return what.endswith((".yaml", ".yml")) or Path(what).is_file() or (SHIPPED / f"{what}.yaml").is_file()
+    return what.endswith((".yaml", ".yml")) or Path(what).is_file() or what in shipped()
 
 
 async def follow(served: Served, store: Store, tell: Callable[[str], None], every_s: float = POLL_S) -> None:
