@@ -197,11 +197,11 @@ class Turn:
     ``follows``.
 
     The engine's prompt for a role turn is, along the ``follows`` chain, each turn's ``context.token_ids`` and
-    ``token_ids``, then this turn's ``context.token_ids``. ``train_context`` replaces ``context`` for the update when
-    help shown while sampling must be stripped. Environment turns have no tokens. ``engine`` names what spoke: an
-    engine, ``demonstration`` where nobody sampled, the environment's ``stamp``. Log-probs are NaN where they are
-    unknown. ``spans`` say which policy sampled which tokens where it changed in mid-turn; ``policy_version`` is then
-    the oldest.
+    ``token_ids``, then this turn's ``context.token_ids``. Where there is a ``train_context`` it is the whole prompt
+    that the update reads before this turn's tokens: help shown while sampling is stripped, and what was said before is
+    not read. Environment turns have no tokens. ``engine`` names what spoke: an engine, ``demonstration`` where nobody
+    sampled, the environment's ``stamp``. Log-probs are NaN where they are unknown. ``spans`` say which policy sampled
+    which tokens where it changed in mid-turn; ``policy_version`` is then the oldest.
     """
 
     index: int

@@ -73,10 +73,9 @@ def pack(
 def chains(episodes: Sequence[Episode], wanted: Mapping[Place, AdvantageRow]) -> Iterator[Chain]:
     """Every conversation with a wanted turn that no earlier conversation trains."""
     for at, episode in enumerate(episodes):
-        followed = {turn.follows for turn in episode.turns}
-        taken: set[int] = set()
+        inner, taken = _inner(episode), set[int]()
         for leaf in episode.turns:
-            if not leaf.token_ids or leaf.index in followed:
+            if not leaf.token_ids or leaf.index in inner:
                 continue
             turns = conversation(episode, leaf)
             mine = {turn.index for turn in turns if Place(at, turn.index) in wanted} - taken
@@ -85,8 +84,29 @@ def chains(episodes: Sequence[Episode], wanted: Mapping[Place, AdvantageRow]) ->
                 yield Chain(at, tuple(turns), frozenset(mine))
 
 
+def _inner(episode: Episode) -> set[int]:
+    """Turns after which their trained conversation goes on to a turn with tokens."""
+    found: set[int] = set()
+    for turn in reversed(episode.turns):  # who goes on from a turn stands after it
+        goes_on = turn.train_context is None and turn.follows is not None
+        if goes_on and (turn.token_ids or turn.index in found):
+            found.add(turn.follows or 0)
+    return found
+
+
 def conversation(episode: Episode, leaf: Turn) -> list[Turn]:
-    """The turns of one role's conversation up to ``leaf``, oldest first."""
+    """The turns that are read to train ``leaf``, oldest first: the role's conversation since its last stripped prompt.
+
+    A ``train_context`` is the whole prompt of its turn, so nothing before it is read.
+    """
+    chain = [leaf]
+    while chain[-1].train_context is None and chain[-1].follows is not None:
+        chain.append(episode.turns[chain[-1].follows])
+    return chain[::-1]
+
+
+def history(episode: Episode, leaf: Turn) -> list[Turn]:
+    """The turns of one role's conversation up to ``leaf`` as it was played, oldest first."""
     chain = [leaf]
     while chain[-1].follows is not None:
         chain.append(episode.turns[chain[-1].follows])
@@ -121,9 +141,7 @@ def _rows(
     credits = {index: by_place[Place(chain.episode, index)] for index in sorted(chain.trained)}
     for name in dict.fromkeys(map(loss_of, credits.values())):
         mine = {
-            index: row
-            for index, row in credits.items()
-            if loss_of(row) == name and (row.value != 0.0 or name in whole)
+            index: row for index, row in credits.items() if loss_of(row) == name and (row.value != 0.0 or name in whole)
         }
         if mine:
             spec = roles[chain.turns[-1].author]
@@ -132,9 +150,9 @@ def _rows(
 
 
 def lay(chain: Chain, credits: Mapping[int, AdvantageRow], share_of: Mapping[Place, float]) -> Row:
-    """One conversation as it is trained: as sampled, except that a ``train_context`` stands in for its context.
+    """One conversation as it is trained: as sampled, or from a ``train_context`` on.
 
-    From there on nothing was sampled in this context, so no behaviour log-prob is known. Nothing after the last
+    After one nothing was sampled in this context, so no behaviour log-prob is known. Nothing after the last
     trained turn is read. Only the turns in ``credits`` are trained, each token with its share times the turn's weight.
     """
     last = max(credits)
@@ -142,9 +160,8 @@ def lay(chain: Chain, credits: Mapping[int, AdvantageRow], share_of: Mapping[Pla
     streams: dict[str, list[float]] = {ADVANTAGE: [], BEHAVIOUR: [], REWARD: []}
     coefficient: list[float] = []
     spans: list[Span] = []
-    stripped = False
+    stripped = chain.turns[0].train_context is not None
     for turn in chain.turns:
-        stripped = stripped or turn.train_context is not None
         context = turn.train_context or turn.context
         heard = context.token_ids if context else ()
         n, said = len(heard), len(turn.token_ids)

@@ -63,7 +63,7 @@ class Part(NamedTuple):
 def write_trl(store: Store, run: str, out: Path) -> int:
     """Write the folder ``out``; returns how many turns it holds. Raises ``RunNotFound``, ``StoreError``.
 
-    A turn is a row when it has tokens. What it read is what it is trained under: ``train_context`` where there is one.
+    A turn is a row when it has tokens. Its prompt is what it is trained under: a ``train_context`` where there is one.
     """
     name = store.run(run).name
     count = 0
@@ -158,14 +158,15 @@ def _row(episode: Episode, turn: Turn, scores: Sequence[str], credit: _Credit | 
 
 
 def _talk(episode: Episode, turn: Turn) -> list[Part]:
-    """The author's conversation up to and with this turn."""
+    """The author's conversation up to and with this turn, from the last ``train_context`` on."""
     talk = [Part("assistant", turn.said, turn.token_ids)]
     before: Turn | None = turn
     while before is not None:
         heard = before.train_context or before.context
         if heard is not None:
             talk.insert(0, Part("user", heard.text, heard.token_ids))
-        before = None if before.follows is None else episode.turns[before.follows]
+        stripped = before.train_context is not None
+        before = None if stripped or before.follows is None else episode.turns[before.follows]
         if before is not None:
             talk.insert(0, Part("assistant", before.said, before.token_ids))
     return talk

@@ -164,7 +164,9 @@ def test_a_conversation_goes_on_in_the_prompt_under_what_it_is_trained_under(sto
     first = Turn(0, None, "n", "solver", "one", context=Segment("Q+hint", (1, 2)), train_context=Segment("Q", (1,)),
                  token_ids=(3,), logprobs=(-1.0,))  # fmt: skip
     later = Turn(1, 0, "n", "solver", "two", follows=0, context=Segment("R", (4,)), token_ids=(5,), logprobs=(-1.0,))
-    bare = replace(episode, turns=(first, later), tasks=(), scores={}, rubrics={})
+    alone = Turn(2, 1, "n", "solver", "six", follows=1, context=Segment("R", (4,)), train_context=Segment("Q", (1,)),
+                 token_ids=(6,), logprobs=(-1.0,))  # fmt: skip
+    bare = replace(episode, turns=(first, later, alone), tasks=(), scores={}, rubrics={})
     store.start_run("talk", {}, "talk", 0)
     store.save_step("r1", replace(sample_step(0, 1), episodes=(bare,), groups=(), advantages=()))
     write_trl(store, "r1", tmp_path / "out")
@@ -172,8 +174,9 @@ def test_a_conversation_goes_on_in_the_prompt_under_what_it_is_trained_under(sto
     assert [(part["role"], part["content"]) for part in row["messages"]] == [
         ("user", "Q"), ("assistant", "one"), ("user", "R"), ("assistant", "two")
     ]  # fmt: skip
-    exact = json.loads((tmp_path / "out" / "prompt_completion.jsonl").read_text().splitlines()[1])
+    _, exact, last = map(json.loads, (tmp_path / "out" / "prompt_completion.jsonl").read_text().splitlines())
     assert (exact["prompt"], exact["prompt_ids"]) == ("QoneR", [1, 3, 4]) and row["reward"] is None
+    assert (last["prompt"], last["prompt_ids"], last["completion"]) == ("Q", [1], "six")
 
 
 @pytest.mark.inspect

@@ -148,11 +148,60 @@ def test_a_stripped_prompt_is_not_in_the_row_and_its_log_probs_are_unknown() -> 
     first = spoken(0, (1, 2), (10, 11))
     second = spoken(1, (3, 99, 4), (12, 13), follows=0, train_context=Segment("", (3, 4)))
     third = spoken(2, (5,), (14, 15), follows=1)
-    (row,) = pack([conversation(first, second, third)], pulled(1.0, -1.0, 0.5), SOLVER, LOSSES).rows
-    assert row.token_ids == [1, 2, 10, 11, 3, 4, 12, 13, 5, 14, 15]
-    assert row.streams["advantage"] == [0, 0, 1, 1, 0, 0, -1, -1, 0, 0.5, 0.5]
-    assert row.streams["logprob_old"][2:4] == [-10.0, -11.0]
-    assert all(math.isnan(row.streams["logprob_old"][at]) for at in (6, 7, 9, 10))
+    before, row = pack([conversation(first, second, third)], pulled(1.0, -1.0, 0.5), SOLVER, LOSSES).rows
+    assert before.token_ids == [1, 2, 10, 11]
+    assert before.streams["logprob_old"][2:4] == [-10.0, -11.0]
+    assert row.token_ids == [3, 4, 12, 13, 5, 14, 15]
+    assert row.streams["advantage"] == [0, 0, -1, -1, 0, 0.5, 0.5]
+    assert all(math.isnan(row.streams["logprob_old"][at]) for at in (2, 3, 5, 6))
+
+
+def test_a_turn_that_only_a_lost_one_follows_is_trained() -> None:
+    turns = (spoken(0, (1,), (10, 11)), spoken(1, (2,), (), follows=0))
+    (row,) = pack([conversation(*turns)], pulled(1.0, 1.0), SOLVER, LOSSES).rows
+    assert row.token_ids == [1, 10, 11]
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[Turn]:
+    """Conversations that branch; any turn may have a prompt of its own for the update, some have no tokens."""
+    turns: list[Turn] = []
+    for at in range(draw(st.integers(1, 8))):
+        follows = draw(st.none() | st.integers(0, at - 1)) if at else None
+        stripped = draw(st.none() | st.just(Segment("", (50 + at, 51))))
+        said = (10 + at, 20) if draw(st.integers(0, 4)) else ()
+        turns.append(spoken(at, (30 + at,), said, follows=follows, train_context=stripped))
+    return turns
+
+
+def under(turns: list[Turn], turn: Turn) -> tuple[int, ...]:
+    """What is read before the turn: its own prompt for the update, else that of the turn it follows and so on."""
+    if turn.train_context is not None:
+        return turn.train_context.token_ids
+    before = () if turn.follows is None else under(turns, turns[turn.follows]) + turns[turn.follows].token_ids
+    return before + (turn.context.token_ids if turn.context else ())
+
+
+def unseen(turns: list[Turn], turn: Turn) -> bool:
+    stripped = turn.train_context is not None
+    return stripped or (turn.follows is not None and unseen(turns, turns[turn.follows]))
+
+
+@given(turns=trees())
+def test_every_turn_is_trained_once_under_the_prompt_for_the_update(turns: list[Turn]) -> None:
+    said = [turn for turn in turns if turn.token_ids]
+    wanted = [row for row in pulled(*(1.0 for _ in turns)) if turns[row.turn].token_ids]
+    rows = pack([conversation(*turns)], wanted, SOLVER, LOSSES).rows
+    spans = {span.turn: (row, span) for row in rows for span in row.spans}
+    assert sorted(span.turn for row in rows for span in row.spans) == [turn.index for turn in said]
+    for turn in said:
+        row, span = spans[turn.index]
+        assert tuple(row.token_ids[: span.start]) == under(turns, turn)
+        assert tuple(row.token_ids[span.start : span.stop]) == turn.token_ids
+        assert all(row.coefficient_T[span.start : span.stop])
+        drawn = row.streams["logprob_old"][span.start : span.stop]
+        assert all(map(math.isnan, drawn)) if unseen(turns, turn) else tuple(drawn) == turn.logprobs
+    assert sum(map(bool, (share for row in rows for share in row.coefficient_T))) == sum(len(t.token_ids) for t in said)
 
 
 def test_what_follows_the_last_trained_turn_is_not_read() -> None:

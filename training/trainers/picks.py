@@ -16,7 +16,7 @@ from sparring.storage.records import GroupRow
 
 from ..credit import form
 from ..groups import Group, Member, Place, moments
-from ..pack import conversation
+from ..pack import conversation, history
 from ..stages.base import apply
 from .base import Played
 
@@ -122,7 +122,7 @@ def below(episode: Episode, turn: int, name: str) -> float | None:
 
 
 def prompt(episode: Episode, turn: Turn) -> tuple[int, ...]:
-    """The token ids before the turn's own, as they are trained: stripped of help where there is a ``train_context``."""
+    """The token ids before the turn's own, as they are trained: a ``train_context`` is all that is read before it."""
     ids: list[int] = []
     for one in conversation(episode, turn):
         context = one.train_context or one.context
@@ -185,7 +185,7 @@ def _takes(member: Member, group: Group, episodes: Sequence[Episode], choice: Ch
 
 def earlier(episode: Episode, turn: Turn, name: str) -> float | None:
     """This score of the nearest turn before, in the same conversation, that has it."""
-    found = [outcome(episode, one.index, name) for one in conversation(episode, turn)[:-1]]
+    found = [outcome(episode, one.index, name) for one in history(episode, turn)[:-1]]
     return next((value for value in reversed(found) if value is not None), None)
 
 

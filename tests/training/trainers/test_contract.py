@@ -106,7 +106,6 @@ def steps(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
             before = last.get(str(one["author"]))
             if one.pop("follow") and before is not None:
                 one |= {"follows": before, "parent": before, "node": "again", "context": (7,)}
-                one.pop("train_context", None)
             last[str(one["author"])] = at
         found.append(turns)
     return found
