@@ -5,13 +5,14 @@ What is compared with what is read from lineage and scores, never from the names
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from sparring.envs.base import Environment
 from sparring.envs.types import CriterionScore, Episode, Rubric, Score, Task, Turn, Validity
-from sparring.scenarios.registry import rewards
+from sparring.scenarios.registry import make, rewards
+from sparring.scenarios.schema import Ref, Scenario
 
 from .conditions import RIGHT_AT, VERIFIER, outcome
 from .role import RUBRIC, Role
@@ -22,10 +23,57 @@ FAULTS = ("sandbox",)  # refusals that say nothing about the proposal; an enviro
 
 @dataclass(frozen=True)
 class Context:
-    """What a reward may ask besides the episode. The environment is asked about tasks only, it is not played."""
+    """What a reward may ask besides the episode. The environment is asked about tasks only, it is not played.
+
+    ``named`` are the scenario's own rewards (``rewards:``), made from their options.
+    """
 
     roles: Mapping[str, Role]
     environment: Environment
+    named: Mapping[str, Reward] = field(default_factory=dict)
+
+    def scores(self, name: str, episode: Episode, turn: Turn) -> tuple[Score, ...]:
+        """What the reward called ``name`` gives this turn: the environment's score, a named reward, or a part."""
+        if name in self.environment.scores:  # given when the turn was acted out, or not at all
+            held = episode.score(turn.index, name)
+            return (held or Score.missing(name, "environment", "not given for this turn"),)
+        found = reward_of(name, self.named)(episode, turn, self)
+        return (found,) if isinstance(found, Score) else tuple(found)
+
+
+Reward = Callable[[Episode, Turn, Context], "Score | tuple[Score, ...]"]
+
+
+def reward_of(name: str, named: Mapping[str, Reward]) -> Reward:
+    """The scenario's own reward of this name, else the part; raises ``UnknownPart``, or its ``Config``'s error."""
+    return named[name] if name in named else make_reward(Ref(kind=name))
+
+
+def rewards_of(scenario: Scenario) -> dict[str, Reward]:
+    """The scenario's own rewards by name."""
+    return {name: make_reward(ref, name) for name, ref in scenario.rewards.items()}
+
+
+def make_reward(ref: Ref, name: str = "") -> Reward:
+    """The reward part that ``ref`` names, ready to be asked; its scores of its own kind are called ``name``."""
+    part = rewards.get(ref.kind)
+    reward: Reward = make(rewards, ref) if hasattr(part, "Config") else part
+    return reward if name in ("", ref.kind) else Renamed(reward, ref.kind, name)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A reward under a name of the scenario's: its score called ``old`` is called ``new``."""
+
+    reward: Reward
+    old: str
+    new: str
+
+    def __call__(self, episode: Episode, turn: Turn, context: Context) -> tuple[Score, ...]:
+        """The same scores, one of them renamed."""
+        found = self.reward(episode, turn, context)
+        given = (found,) if isinstance(found, Score) else tuple(found)
+        return tuple(replace(score, name=self.new) if score.name == self.old else score for score in given)
 
 
 # -- reading lineage ---------------------------------------------------------------------------------------------------

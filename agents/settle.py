@@ -8,21 +8,22 @@ from dataclasses import replace
 from sparring.envs.base import Environment
 from sparring.envs.guard import cause, short, unusable
 from sparring.envs.types import Ending, Episode, Finish, Score, Turn
-from sparring.scenarios.registry import rewards
 
-from .rewards import Context
+from .rewards import Context, Reward
 from .role import Role
 
 
-def settle(episode: Episode, roles: Mapping[str, Role], environment: Environment) -> Episode:
+def settle(
+    episode: Episode, roles: Mapping[str, Role], environment: Environment, named: Mapping[str, Reward] | None = None
+) -> Episode:
     """A copy of ``episode`` with all rewards. All are computed from the episode as played, so their order is nothing.
 
-    A reward that fails is an invalid score with the error as its note, and so is one that is no finite number, wherever
-    it came from. A broken episode comes back as it is.
+    ``named`` are the scenario's own rewards. One that fails is an invalid score with the error as its note, and so is
+    one that is no finite number, wherever it came from. A broken episode comes back as it is.
     """
     if episode.ending is Ending.BROKE:
         return episode
-    context = Context(roles, environment)
+    context = Context(roles, environment, named or {})
     episode = replace(episode, scores=_usable(episode.scores))
     scores = dict(episode.scores)
     for turn in episode.turns:
@@ -43,12 +44,8 @@ def _settled(episode: Episode, turn: Turn, role: Role, context: Context) -> tupl
 
 
 def _scored(name: str, episode: Episode, turn: Turn, context: Context) -> tuple[Score, ...]:
-    if name in context.environment.scores:  # given when the turn was acted out, or not at all
-        return (Score.missing(name, "environment", "not given for this turn"),)
-    reward = rewards.get(name)
     try:
-        found = reward(episode, turn, context)
-        given = (found,) if isinstance(found, Score) else tuple(found)
+        given = context.scores(name, episode, turn)
     except Exception as error:  # a plugged-in reward may fail; its score is then invalid, never 0
         return (Score.invalid(name, name, cause(error)),)
     nonsense = next((one for one in given if not isinstance(one, Score)), None)

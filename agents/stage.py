@@ -22,6 +22,7 @@ from .book import ENVIRONMENT, Book
 from .conditions import VERIFIER, outcome
 from .engine import DEMONSTRATION, Completion, Engine, Message, Renderer, Request, spoken, tokens_of
 from .hollow import hollow
+from .rewards import Reward
 from .role import Role, View
 from .seal import NONCE, sealed, word
 from .templates import Prompt
@@ -44,8 +45,8 @@ class Runtime:
     """What an episode is played with. ``engines`` is by role name; the one called ``policy`` serves all other roles.
 
     ``seed`` holds the parts every turn's seed is derived from (run seed, step). ``admit_filter`` may refuse a task the
-    environment accepted (seen before, held out). ``tools`` is a line for each tool, for prompts. ``book`` is the
-    episode's own: ``play`` puts a new one in.
+    environment accepted (seen before, held out). ``tools`` is a line for each tool, for prompts. ``rewards``
+    are the scenario's own by name. ``book`` is the episode's own: ``play`` puts a new one in.
     """
 
     roles: Mapping[str, Role]
@@ -57,6 +58,7 @@ class Runtime:
     work: Work = asyncio.to_thread
     admit_filter: Callable[[Task], Refusal | None] = lambda task: None
     policy_version: Callable[[], int] = lambda: 0
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
     book: Book = field(default_factory=Book)
 
     def derived(self, *parts: object) -> int:

@@ -28,6 +28,7 @@ from .registry import (
     task_sources,
     trainers,
 )
+from .reward_checks import check_reward, check_rewards
 from .schema import GraphSpec, Ref, RoleSpec, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
@@ -37,6 +38,7 @@ ALWAYS_THERE = (
 )
 ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
+SCORE_OF = re.compile(r"(?P<whose>[\w-]+)\.(?P<score>[\w-]+)")  # a node's or role's score in play of the whole graph
 
 
 def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> Scenario:
@@ -50,8 +52,9 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     _check_lora(scenario, problems)
     _check_zeros(scenario, problems)
     _check_arms(complete.curriculum, world, problems)
+    check_rewards(complete, world, problems)
     for name, role in scenario.roles.items():
-        _check_role(role, ("roles", name), world, problems)
+        _check_role(role, ("roles", name), world, complete.rewards, problems)
         if role.trainable:
             _check_trained(role, name, scenario, problems)
         else:
@@ -60,6 +63,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     graph = None if skip_graph else _graph(scenario, problems)
     _check_names(complete, graph, problems)
     if graph is not None:
+        _check_metrics(scenario, graph, world, problems)
         check_graph(graph, scenario.roles, problems)
         _check_speakers(scenario, graph, problems)
         _check_prompts(scenario, graph, world, problems)
@@ -95,6 +99,7 @@ def fill(scenario: Scenario, problems: Problems) -> Scenario:
             }
         ),
     }
+    changes["rewards"] = {name: fill_one(rewards, ref, "rewards", name) for name, ref in scenario.rewards.items()}
     if scenario.tasks is not None:
         changes["tasks"] = fill_one(task_sources, scenario.tasks, "tasks")
     stages = [fill_one(group_stages, ref, "group", "stages", i) for i, ref in enumerate(scenario.group.stages)]
@@ -148,13 +153,31 @@ def check_numbers(scenario: Scenario, problems: Problems) -> None:
 def _check_evaluation(scenario: Scenario, world: Any, problems: Problems) -> None:
     measures = tuple(getattr(world, "measures", ()))
     for index, name in enumerate(scenario.evaluation.metrics):
-        if name not in ("accuracy", *measures) and not PASS_AT.fullmatch(name):
+        if name not in ("accuracy", *measures) and not PASS_AT.fullmatch(name) and SCORE_OF.fullmatch(name) is None:
             there = ["accuracy", "pass@1", "pass@4", *measures]
             problems.add(("evaluation", "metrics", index), unknown("metric", name, there))
     if scenario.training.steps and not any(role.trainable for role in scenario.roles.values()):
         problems.add(
             ("roles",), "no role is trainable, so training.steps has nothing to do; set it to 0 or train a role"
         )
+
+
+def _check_metrics(scenario: Scenario, graph: GraphSpec, world: Any, problems: Problems) -> None:
+    """A metric ``NAME.SCORE`` names a node or role that speaks, and a score its turns get."""
+    speaking = {name: node.role for name, node in graph.nodes.items() if node.role} | {r: r for r in graph.roles()}
+    for index, metric in enumerate(scenario.evaluation.metrics):
+        found = SCORE_OF.fullmatch(metric)
+        if found is None:
+            continue
+        path: KeyPath = ("evaluation", "metrics", index)
+        role = scenario.roles.get(speaking.get(found["whose"]) or "")
+        if found["whose"] not in speaking:
+            problems.add(path, unknown("node or role", found["whose"], list(speaking)))
+        elif role is not None:
+            given = {*role.reward, "verifier", *getattr(world, "scores", ())}
+            if found["score"] not in given:
+                told = unknown("score", found["score"], sorted(given))
+                problems.add(path, f"{told}; a reward of weight 0 is scored too")
 
 
 def _check_zeros(scenario: Scenario, problems: Problems) -> None:
@@ -215,6 +238,8 @@ def _check_names(scenario: Scenario, graph: GraphSpec | None, problems: Problems
 def _with_names(scenario: Scenario) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
     """Options that may name roles and nodes, with where they are written."""
     yield ("curriculum",), scenario.curriculum.options
+    for name, reward in scenario.rewards.items():
+        yield ("rewards", name), reward.options
     for index, stage in enumerate(scenario.group.stages):
         yield ("group", "stages", index), stage.options
     for name, plan in scenario.training.trainers.items():
@@ -226,12 +251,10 @@ def _with_names(scenario: Scenario) -> Iterator[tuple[KeyPath, Mapping[str, Any]
                 yield (*path, "stages", index), inner
 
 
-def _check_role(role: RoleSpec, path: KeyPath, world: Any, problems: Problems) -> None:
+def _check_role(role: RoleSpec, path: KeyPath, world: Any, own: Mapping[str, Ref], problems: Problems) -> None:
     known_part(roles, role.kind, (*path, "kind"), problems)
-    given = tuple(getattr(world, "scores", ()))
     for name in role.reward:
-        if name not in (*given, *rewards.names()):
-            problems.add((*path, "reward", name), unknown("reward", name, [*given, *rewards.names()]))
+        check_reward(name, (*path, "reward", name), world, own, problems)
     secrets = _secrets(world)
     for index, name in enumerate(role.sees if world is not None else ()):
         if name not in secrets:

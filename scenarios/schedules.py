@@ -24,6 +24,7 @@ from .registry import (
     environments,
     group_stages,
     losses,
+    rewards,
     task_sources,
     trainers,
 )
@@ -33,14 +34,14 @@ from .schema import Scenario
 # Numbers that the loop asks for anew at every step. A part's options are among them, its name is not.
 CHANGING = (
     "roles.*.weight", "roles.*.reward.*", "roles.*.discount", "roles.*.demonstrated", "roles.*.sampling.*",
-    "environment.*", "rollout.episodes", "rollout.picks",
+    "environment.*", "rewards.*.*", "rollout.episodes", "rollout.picks",
     "curriculum.*", "group.stages.*.*", "training.advantage.*", "training.loss.*", "training.trainers.*.*",
     "training.optimizer.lr", "training.optimizer.weight_decay", "training.optimizer.betas.*", "training.max_grad_norm",
     "training.epochs", "training.minibatches",
 )  # fmt: skip
 CAN = (
     "a role's weight, discount, demonstrated, rewards and sampling; rollout.episodes and rollout.picks; options of "
-    "environment, curriculum, "
+    "environment, rewards, curriculum, "
     "group.stages, training.advantage, training.loss and training.trainers; training.optimizer.lr, weight_decay and "
     "betas; training.max_grad_norm, epochs and minibatches"
 )
@@ -63,6 +64,7 @@ FIXED = (
 )
 REFERENCES: tuple[tuple[str, Registry[Any]], ...] = (
     ("engine", engines), ("roles.*.engine", engines), ("environment", environments), ("tasks", task_sources),
+    ("rewards.*", rewards),
     ("curriculum", curricula), ("group.stages.*", group_stages), ("training.advantage", advantages),
     ("training.loss", losses), ("training.trainers.*.advantage", advantages), ("training.trainers.*.loss", losses),
     ("training.trainers.*.losses.*", losses), ("training.trainers.*.stages.*", group_stages),
@@ -219,5 +221,3 @@ def _fits(path: KeyPath, pattern: str) -> bool:
 def _is(path: KeyPath, pattern: str) -> bool:
     wanted = pattern.split(".")
     return len(path) == len(wanted) and all(fnmatchcase(str(n), w) for n, w in zip(path, wanted, strict=True))
-
-

@@ -173,6 +173,7 @@ class Scenario(Spec):
     engine: Ref = Ref(kind="transformers")
     environment: Ref
     roles: dict[str, RoleSpec] = Field(min_length=1)
+    rewards: dict[str, Ref] = Field(default_factory=dict)
     graph: Annotated[
         Annotated[str, Tag("preset")] | Annotated[GraphSpec, Tag("spec")],
         Discriminator(_graph_tag),
@@ -199,7 +200,7 @@ class Scenario(Spec):
     def _embedded(cls, value: Any) -> Any:
         return {"kind": "transformers", **value} if isinstance(value, Mapping) else value
 
-    @field_validator("roles", mode="before")
+    @field_validator("roles", "rewards", mode="before")
     @classmethod
     def _name_kinds(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):

@@ -1,5 +1,4 @@
-"""Held-out accuracy: the scenario's own attempt nodes on tasks that training never sees; and an environment's measures.
-"""
+"""Held-out figures: attempts at unseen tasks, scores when the whole graph plays, an environment's own measures."""
 
 from __future__ import annotations
 
@@ -9,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.graph import RoleGraph, build_graph, play
 from sparring.agents.settle import settle
 from sparring.agents.stage import Runtime
 from sparring.envs.types import Episode, Task
+from sparring.scenarios.checks import SCORE_OF
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.schema import Edge, EvaluationSpec, GraphSpec, RoleSpec
 from sparring.storage.records import EvaluationRow
@@ -73,6 +73,31 @@ def pass_at(k: int, right: Sequence[bool]) -> float:
     return 1.0 - math.comb(wrong, k) / math.comb(n, k)
 
 
+class Wanted(NamedTuple):
+    """A metric ``NAME.SCORE``: the mean of one score over the turns of a node or of a role."""
+
+    metric: str
+    name: str
+    score: str
+
+    def values(self, episode: Episode) -> list[float]:
+        """The valued scores of an episode."""
+        found = (
+            episode.score(turn.index, self.score) for turn in episode.turns if self.name in (turn.node, turn.author)
+        )
+        return [score.value for score in found if score is not None and score.value is not None]
+
+
+def scored(metrics: Sequence[str]) -> list[Wanted]:
+    """The metrics that come of playing the whole graph.
+
+    >>> scored(["accuracy", "revise.verifier"])
+    [Wanted(metric='revise.verifier', name='revise', score='verifier')]
+    """
+    found = ((metric, SCORE_OF.fullmatch(metric)) for metric in metrics)
+    return [Wanted(metric, match["whose"], match["score"]) for metric, match in found if match is not None]
+
+
 @dataclass(frozen=True)
 class Measured:
     """An environment's measures by name, and the number of positions they are taken over."""
@@ -85,10 +110,12 @@ class Measured:
 class Evaluation:
     """Plays the attempt graph on ``tasks`` and reports every metric overall and per arm.
 
+    ``graph`` is the part that attempts a task, ``None`` where no metric asks for it; ``whole`` the scenario's own.
     ``exact`` gives the environment's own measures at a temperature; nothing is played for them.
     """
 
-    graph: RoleGraph
+    graph: RoleGraph | None
+    whole: RoleGraph
     runtime: Runtime
     gate: Gate
     spec: EvaluationSpec
@@ -100,19 +127,17 @@ class Evaluation:
         """Figures of every role (see ``summarise``) when the ``whole`` graph plays ``count`` of the held-out tasks."""
         return summarise(await self._play(whole, self.runtime, self.tasks[:count]))
 
-    async def _play(
-        self, graph: RoleGraph, runtime: Runtime, tasks: Sequence[tuple[str, Task]]
-    ) -> list[Episode]:
+    async def _play(self, graph: RoleGraph, runtime: Runtime, tasks: Sequence[tuple[str, Task]]) -> list[Episode]:
         own = dataclasses.replace(runtime, seed=(self.seed, "evaluation"), work=self.gate.work)
         starts = [partial(play, graph, own, task=task, index=index) for index, (_, task) in enumerate(tasks)]
         played: list[Episode] = await self.gate.play(starts)
         with own.environments.lend() as environment:
-            return [settle(episode, own.roles, environment) for episode in played]
+            return [settle(episode, own.roles, environment, own.rewards) for episode in played]
 
     async def measure(self, step: int, temperature: float | None = None) -> tuple[EvaluationRow, ...]:
         """Every metric at ``temperature`` (the scenario's when absent). The same draws at every step of a run."""
         heat = self.spec.temperature if temperature is None else temperature
-        return await self._attempted(step, heat) + self._exact(step, heat)
+        return await self._attempted(step, heat) + await self._scored(step, heat) + self._exact(step, heat)
 
     def _exact(self, step: int, heat: float) -> tuple[EvaluationRow, ...]:
         found = self.exact(heat) if self.exact is not None else Measured({}, 0)
@@ -121,22 +146,40 @@ class Evaluation:
 
     async def _attempted(self, step: int, heat: float) -> tuple[EvaluationRow, ...]:
         metrics = attempted(self.spec.metrics)
-        if not metrics:
+        if not metrics or self.graph is None:
             return ()
-        cooled = {name: _at(role, heat) for name, role in self.runtime.roles.items()}
-        episodes = await self._play(self.graph, dataclasses.replace(self.runtime, roles=cooled), self.tasks)
-        by_arm: dict[str, list[list[bool]]] = {}
-        for (arm, _), episode in zip(self.tasks, episodes, strict=True):
-            by_arm.setdefault(arm, []).append(outcomes(episode))
-        every = [right for group in by_arm.values() for right in group]
-        scopes: list[tuple[Mapping[str, Any], list[list[bool]]]] = [({}, every)]
-        if len(by_arm) > 1:
-            scopes += [({"arm": arm}, group) for arm, group in by_arm.items()]
+        episodes = await self._play(self.graph, self._at(heat), self.tasks)
         return tuple(
             EvaluationRow(step, name, value, len(group), scope, heat)
-            for scope, group in scopes
-            for name, value in figures(group, metrics).items()
+            for scope, group in self._scopes(episodes)
+            for name, value in figures([outcomes(episode) for episode in group], metrics).items()
         )
+
+    async def _scored(self, step: int, heat: float) -> tuple[EvaluationRow, ...]:
+        wanted = scored(self.spec.metrics)
+        if not wanted:
+            return ()
+        episodes = await self._play(self.whole, self._at(heat), self.tasks)
+        found = []
+        for scope, group in self._scopes(episodes):
+            for one in wanted:
+                values = [value for episode in group for value in one.values(episode)]
+                if values:
+                    found.append(EvaluationRow(step, one.metric, fmean(values), len(values), scope, heat))
+        return tuple(found)
+
+    def _at(self, heat: float) -> Runtime:
+        """What is played with, every role at this temperature and on its own."""
+        cooled = {name: _at(role, heat) for name, role in self.runtime.roles.items()}
+        return dataclasses.replace(self.runtime, roles=cooled)
+
+    def _scopes(self, episodes: Sequence[Episode]) -> list[tuple[Mapping[str, Any], list[Episode]]]:
+        """All episodes, and those of each arm where there are several."""
+        by_arm: dict[str, list[Episode]] = {}
+        for (arm, _), episode in zip(self.tasks, episodes, strict=True):
+            by_arm.setdefault(arm, []).append(episode)
+        apart = [({"arm": arm}, group) for arm, group in by_arm.items()] if len(by_arm) > 1 else []
+        return [({}, [episode for group in by_arm.values() for episode in group]), *apart]
 
 
 def outcomes(episode: Episode) -> list[bool]:
@@ -166,6 +209,6 @@ def _at(role: Any, temperature: float) -> Any:
     return type(role)(role.name, alone, role.folder)
 
 
-def evaluation_graph(spec: GraphSpec, metrics: Sequence[str]) -> RoleGraph:
-    """The compiled attempt graph with as many samples as the metrics need."""
-    return build_graph(attempt_graph(spec, samples_needed(metrics)))
+def evaluation_graph(spec: GraphSpec, metrics: Sequence[str]) -> RoleGraph | None:
+    """The compiled attempt graph with as many samples as the metrics need; ``None`` when none needs it."""
+    return build_graph(attempt_graph(spec, samples_needed(metrics))) if attempted(metrics) else None

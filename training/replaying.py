@@ -16,6 +16,7 @@ from sparring.agents.book import ENVIRONMENT
 from sparring.agents.engine import DEMONSTRATION
 from sparring.agents.graph import RoleGraph, build_graph, play
 from sparring.agents.replay import RecordedEngine, is_given, offered, recorded_filter
+from sparring.agents.rewards import rewards_of
 from sparring.agents.role import make_role
 from sparring.agents.settle import settle
 from sparring.agents.stage import POLICY, RULE, Runtime
@@ -93,11 +94,12 @@ class Replay:
             tools=world.tools,
             seed=(scenario.seed, number),
             work=self._gate.work,
+            rewards=rewards_of(scenario),
         )
         starts = [partial(self._play, runtime, one) for one in able]
         played: list[Episode] = asyncio.run(self._gate.play(starts)) if starts else []
         with world.pool.lend() as environment:
-            settled = [settle(episode, runtime.roles, environment) for episode in played]
+            settled = [settle(episode, runtime.roles, environment, runtime.rewards) for episode in played]
         new = {one.name: episode for one, episode in zip(able, settled, strict=True)}
         return [_compared(one, new.get(one.name)) for one in kept]
 

@@ -85,7 +85,7 @@ class Rollout:
         played: list[Episode] = await self.gate.play(starts)
         self._check(played, step)
         with runtime.environments.lend() as environment:
-            return [settle(episode, runtime.roles, environment) for episode in played]
+            return [settle(episode, runtime.roles, environment, runtime.rewards) for episode in played]
 
     async def _episode(
         self, runtime: Runtime, pick: Pick, at: int, index: int, step: int, task: Task | None

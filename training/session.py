@@ -11,6 +11,7 @@ import numpy as np
 
 from sparring.agents.engine import Serving
 from sparring.agents.graph import RoleGraph, build_graph
+from sparring.agents.rewards import rewards_of
 from sparring.agents.role import check_sees, make_role
 from sparring.agents.stage import POLICY, Runtime
 from sparring.agents.world import Pool
@@ -97,7 +98,7 @@ class Session(Course):
             self.rollout.runtime = replace(self.rollout.runtime, environments=self.world.pool)
         if scenario is not self.scenario:
             roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
-            self.rollout.runtime = replace(self.rollout.runtime, roles=roles)
+            self.rollout.runtime = replace(self.rollout.runtime, roles=roles, rewards=rewards_of(scenario))
             curriculum = make(curricula, scenario.curriculum)
             curriculum.load_state_dict(self.curriculum.state_dict())
             self.curriculum = curriculum
@@ -199,11 +200,14 @@ class _Parts:
             tools=self.world.tools,
             admit_filter=novelty,
             policy_version=lambda: int(engine.policy_version),
+            rewards=rewards_of(scenario),
         )
         evaluation = None
         if scenario.evaluation.every:
             graph = evaluation_graph(self.spec, scenario.evaluation.metrics)
-            evaluation = Evaluation(graph, runtime, gate, scenario.evaluation, tasks, scenario.seed, self._exact())
+            evaluation = Evaluation(
+                graph, self.graph, runtime, gate, scenario.evaluation, tasks, scenario.seed, self._exact()
+            )
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.world.source)
         session = Session(
             scenario=scenario, store=store, run=run, policy=self.policy, learner=self.learner, plan=self.plan,

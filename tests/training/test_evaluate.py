@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.load import loads
 from sparring.scenarios.schema import GraphSpec
+from sparring.storage.store import Store
 from sparring.training.evaluate import attempt_graph, pass_at
+from sparring.training.session import start
 
 
 def graph(nodes: dict[str, dict[str, str]], *edges: str) -> GraphSpec:
@@ -52,3 +58,44 @@ def test_a_graph_without_a_step_cannot_be_measured() -> None:
 
 def test_pass_at_k_is_exact_for_one_right_of_two() -> None:
     assert (pass_at(1, [True, False]), pass_at(2, [True, False])) == (0.5, 1.0)
+
+
+SCORED = """
+name: scored
+policy: {model: MODEL}
+environment: echo
+roles:
+  solver: {kind: plain, prompt: game/brief, reward: {verifier: 1.0, kept: 0.0}, sampling: {max_tokens: 3}}
+rewards: {kept: {kind: max, of: [format, verifier]}}
+graph:
+  nodes: {solve: {role: solver, samples: 2}, verify: {do: step}, again: {role: solver}, reverify: {do: step}}
+  edges: [solve -> verify, verify -> again, again -> reverify]
+curriculum: {kind: random, arms: {length: [1, 2]}}
+training: {steps: 0}
+evaluation: {every: 1, tasks: 4, metrics: [METRICS]}
+"""
+
+
+def test_a_score_of_a_node_is_measured_when_the_whole_graph_plays(folder: Path, tmp_path: Path) -> None:
+    text = SCORED.replace("MODEL", str(folder)).replace("METRICS", "again.verifier, solver.kept")
+    session = start(loads(text), Store(tmp_path / "sparring.db"))
+    assert session.evaluation is not None and session.evaluation.graph is None  # nothing asks for attempts alone
+    rows = {(row.name, row.parameters.get("arm")): row for row in asyncio.run(session.evaluation.measure(0))}
+    session.close()
+    assert {name for name, _ in rows} == {"again.verifier", "solver.kept"}
+    assert rows["again.verifier", None].n == 8 and rows["solver.kept", None].n == 16  # two chains on each of four tasks
+    assert rows["solver.kept", "length=2"].n == 8
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("agian.verifier", "unknown node or role 'agian'; did you mean 'again'?"),
+        ("again.kpet", "unknown score 'kpet'; did you mean 'kept'?"),
+        ("verify.verifier", "unknown node or role 'verify'"),
+    ],
+)
+def test_a_metric_of_what_is_not_there_is_told(metric: str, words: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        loads(SCORED.replace("MODEL", "builtin:tiny").replace("METRICS", metric))
+    assert words in str(caught.value)
