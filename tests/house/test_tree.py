@@ -27,7 +27,8 @@ def code() -> Iterator[Path]:
 
 def texts() -> Iterator[Path]:
     """Every text file people wrote."""
-    yield from (path for path in sorted(ROOT.iterdir()) if path.is_file() and path.suffix in TEXT and path.name != ".git")  # of a linked work tree
+    top = (path for path in sorted(ROOT.iterdir()) if path.name != ".git")  # a linked work tree's names its home
+    yield from (path for path in top if path.is_file() and path.suffix in TEXT)
     for folder in (*FOLDERS, "tools", "benchmarks", "tests", "docs", ".ci", ".src/sparring"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts:
