@@ -98,6 +98,10 @@ class Book:
         """The score of this name on the turn or, for an environment turn, on the turn it answers."""
         return next((score for score in self.scores.get(self.spoken(turn).index, ()) if score.name == name), None)
 
+    def last_words(self, index: int | None) -> str:
+        """What a role said last on the branch that ends here; nothing before one has spoken."""
+        return next((turn.said for turn in self.path(index) if turn.author != ENVIRONMENT), "")
+
     def prompt_ids(self, follows: int | None) -> tuple[int, ...]:
         """The tokens of a conversation so far: contexts and samples along the ``follows`` chain, oldest first."""
         parts: list[tuple[int, ...]] = []

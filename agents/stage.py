@@ -126,8 +126,11 @@ async def _demonstrations(runtime: Runtime, role: Role, name: str, drafts: Seque
         return {}
     drawn = (random.Random(derive(draft.seed, DEMONSTRATION)).random() for draft in drafts)
     chosen = [at for at, one in enumerate(drawn) if one < share and drafts[at].task is not None]
-    standings = [_standing(runtime.book, name, drafts[place].parent) for place in chosen]
-    told: list[str | None] = await runtime.work(demonstrate_all, runtime.environments, standings)
+    book = runtime.book
+    places = [
+        (_standing(book, name, parent), book.last_words(parent)) for at in chosen for parent in [drafts[at].parent]
+    ]
+    told: list[str | None] = await runtime.work(demonstrate_all, runtime.environments, role.contract, places)
     found = {}
     for place, text in zip(chosen, told, strict=True):
         if text is not None:

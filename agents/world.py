@@ -215,14 +215,17 @@ def _tried(pool: Pool, standing: Standing, action: str) -> Acted:
         return Acted(FAILED, standing, scores, over=True, failure=str(error))
 
 
-def demonstrate_all(pool: Pool, standings: Sequence[Standing]) -> list[str | None]:
-    """What the environment itself would do next on each branch; ``None`` where it does not know; blocking."""
-    return [pool.ask("oracle", partial(_oracle, standing)) for standing in standings]
+def demonstrate_all(pool: Pool, contract: str, places: Sequence[tuple[Standing, str]]) -> list[str | None]:
+    """What the environment itself would say next on each branch in place of a role with this ``contract``.
+
+    A place is where the branch stands, and the last words of a role on it. ``None`` where it does not know; blocking.
+    """
+    return [pool.ask("demonstration", partial(_shown, contract, *place)) for place in places]
 
 
-def _oracle(standing: Standing, environment: Environment) -> str | None:
-    told = _returned(environment, standing).oracle()
-    return told if told is None else _text(environment, "oracle", told)
+def _shown(contract: str, standing: Standing, said: str, environment: Environment) -> str | None:
+    told = _returned(environment, standing).demonstration(contract, said)
+    return told if told is None else _text(environment, "demonstration", told)
 
 
 def _returned(environment: Environment, standing: Standing) -> Environment:

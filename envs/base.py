@@ -103,6 +103,14 @@ class Environment(gymnasium.Env[str, str]):
         """The action that is best now; ``None`` when it is not known. Played to the end it earns the full mark."""
         return None
 
+    def demonstration(self, contract: str, said: str) -> str | None:
+        """What a role with this output ``contract`` would best say now; ``None`` when it is not known.
+
+        ``said`` are the last words of a role on the branch, which a judge judges. Unless an environment knows better,
+        every role is shown the best action, ``oracle()``.
+        """
+        return self.oracle()
+
     def toolbox(self) -> Sequence[Tool]:
         """The tools of this instance, in the order they are shown."""
         return self.tools

@@ -43,13 +43,15 @@ from .summary import Figures
 class World:
     """The scenario's environment as a run uses it: ``ref`` it was made from, instances to lend, where tasks come from.
 
-    ``first`` is one of the instances, for what needs no episode.
+    ``first`` is one of the instances, for what needs no episode. ``held_out`` makes tasks for evaluation: the source's
+    own, where it has some, else the environment's.
     """
 
     ref: Ref
     pool: Pool
     first: Environment
     source: Source | None
+    held_out: Source
     unsafe: bool = False
 
     @classmethod
@@ -62,8 +64,9 @@ class World:
         with pool.lend() as environment:
             first = environment
         tasks = scenario.task_source()
-        source = None if tasks is None else make(task_sources, tasks, environment=first).sample
-        return cls(scenario.environment, pool, first, source, unsafe)
+        maker = None if tasks is None else make(task_sources, tasks, environment=first)
+        source = None if maker is None else maker.sample
+        return cls(scenario.environment, pool, first, source, getattr(maker, "held_out", first.held_out), unsafe)
 
     @property
     def tools(self) -> tuple[str, ...]:
@@ -259,7 +262,7 @@ class _Parts:
         rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
         names = list(cells)
         return [
-            (name, self.world.first.held_out(cells[name], rng))
+            (name, self.world.held_out(cells[name], rng))
             for name in (names[index % len(names)] for index in range(scenario.evaluation.tasks))
         ]
 
