@@ -22,7 +22,7 @@ from sparring.scenarios.load import load
 from sparring.storage.records import StepRecord
 from sparring.storage.store import Store
 from sparring.training import session as sessions
-from sparring.training.curriculum import arms
+from sparring.training.curriculum.grid import spread
 
 
 def record(session: sessions.Session) -> list[Sequence[Request]]:
@@ -44,7 +44,7 @@ def record(session: sessions.Session) -> list[Sequence[Request]]:
 def whole(session: sessions.Session, step: int) -> list[Episode]:
     """One step without the update: play, settle, credit, save."""
     scenario = session.scenario
-    cells = arms(scenario.curriculum.options.get("arms", {}))
+    cells = spread(scenario.curriculum.options)
     share = scenario.rollout.episodes // len(cells)
     picks = [Pick(name, cell, share) for name, cell in cells.items()]
     episodes = asyncio.run(session.rollout.play(picks, step))

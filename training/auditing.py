@@ -20,7 +20,7 @@ from sparring.envs.types import Task
 from sparring.scenarios.errors import ContractBroken, ScenarioError
 from sparring.scenarios.schema import Scenario
 
-from .curriculum import arms
+from .curriculum.grid import spread
 
 LIMIT_S = 20.0  # a run does not wait longer for it; the likeliest ways come first
 HANGS_S = 300.0  # an episode that is not over by then waits for something that never comes
@@ -96,7 +96,7 @@ def refusal(scenario: Scenario, environment: Environment, best: Result) -> str:
 
 
 def _arms(scenario: Scenario) -> list[Mapping[str, Any]]:
-    return list(arms(scenario.curriculum.options.get("arms", {})).values())
+    return list(spread(scenario.curriculum.options).values())
 
 
 class _Draw:

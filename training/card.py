@@ -13,7 +13,7 @@ from sparring.storage.records import EvaluationRow
 from sparring.storage.store import Store
 
 from . import session as sessions
-from .curriculum import arms
+from .curriculum.grid import spread
 from .pretrain import Lesson
 from .summary import summarise
 
@@ -30,7 +30,7 @@ def measure(folder: Path, tasks: int = 400, episodes: int = 48) -> dict[str, flo
             for row in asyncio.run(_evaluated(session, heat)):
                 where = f" {row.parameters['arm']}" if row.parameters else ""
                 found[f"{row.name}{where} at temperature {heat:g}"] = row.value
-        cells = arms(session.scenario.curriculum.options.get("arms", {}))
+        cells = spread(session.scenario.curriculum.options)
         picks = [Pick(name, cell, episodes // len(cells)) for name, cell in cells.items()]
         played = summarise(asyncio.run(session.rollout.play(picks, 0)))
         kept = ("accepted", "score/", "balanced/")

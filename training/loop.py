@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from sparring.storage.records import AdvantageRow, EvaluationRow, StepRecord
 
 from .ahead import Ahead
 from .course import Moment, Told, Watch
+from .curriculum.base import Outcome, Wanted, figures
 from .session import Session
 from .summary import Figures, lateness, summarise
 
@@ -45,14 +45,14 @@ async def learn(session: Session, watch: Watch = lambda told: None, stop: Callab
             played = await ahead.take(step)
             lesson = await ahead.beside(session.update, played.moment, played.episodes, step)
             served = await session.serve(step)
-            observe(session, played.picks, lesson.advantages, [episode.pick for episode in played.episodes])
+            learnt = observe(session, played.picks, lesson.advantages, [episode.pick for episode in played.episodes])
             record = StepRecord(
                 step=step,
                 picks=tuple(played.picks),
                 episodes=tuple(played.episodes),
                 groups=lesson.groups,
                 advantages=lesson.advantages,
-                metrics=_figures(played, step) | lesson.figures | served,
+                metrics=_figures(played, step) | lesson.figures | learnt | served,
                 evaluations=await ahead.alone(_measure(session, step)),
                 borrowed=lesson.earlier,
             )
@@ -66,19 +66,20 @@ async def learn(session: Session, watch: Watch = lambda told: None, stop: Callab
 
 def observe(
     session: Session, picks: Sequence[Pick], advantages: Sequence[AdvantageRow], pick_of: Sequence[int]
-) -> None:
-    """Tell the curriculum each pick's mean absolute advantage (of the role it listens to).
+) -> Figures:
+    """Tell the curriculum what came of each pick (in turns of the role it listens to); its figures for the step.
 
     Turns of earlier steps say nothing of this step's picks.
     """
     role = getattr(session.curriculum, "role", None)
-    moved: dict[int, list[float]] = {}
+    came: list[list[AdvantageRow]] = [[] for _ in picks]
     for row in advantages:
         if row.episode < len(pick_of) and (role is None or row.role == role):
-            moved.setdefault(pick_of[row.episode], []).append(abs(row.value))
-    for index, pick in enumerate(picks):
-        values = moved.get(index)
-        session.curriculum.observe(pick.arm, fmean(values) if values else None)
+            came[pick_of[row.episode]].append(row)
+    outcomes = [Outcome.of(rows, pick_of.count(index)) for index, rows in enumerate(came)]
+    for pick, outcome in zip(picks, outcomes, strict=True):
+        session.curriculum.observe(pick, outcome)
+    return {f"curriculum/{name}": value for name, value in figures(session.curriculum, outcomes).items()}
 
 
 async def _play(session: Session, step: int) -> Played:
@@ -86,7 +87,8 @@ async def _play(session: Session, step: int) -> Played:
     clock = time.monotonic()
     moment = session.follow(step)
     plan, due, rollout = moment.plan, moment.due, moment.scenario.rollout
-    picks = session.curriculum.propose(rollout.picks, rollout.episodes, _rng(session, step))
+    wanted = Wanted(rollout.picks, rollout.episodes, step, session.scenario.training.steps)
+    picks = session.curriculum.propose(wanted, _rng(session, step))
     episodes = await session.rollout.play(picks, step)
     round, first = 0, len(episodes)
     while wants := plan.wants(due, episodes, round, first):

@@ -28,7 +28,8 @@ from .ahead import check_ahead
 from .auditing import audited
 from .canary import Canary
 from .course import Course, Moment, adapters_of, folder_of, info, learner_for
-from .curriculum import Curriculum, arms
+from .curriculum.base import Curriculum
+from .curriculum.grid import spread
 from .evaluate import Evaluation, Measured, evaluation_graph
 from .gate import Gate
 from .plan import Plan
@@ -258,7 +259,7 @@ class _Parts:
         scenario = self.scenario
         if not scenario.evaluation.every:
             return []
-        cells = arms(scenario.curriculum.options.get("arms", {}))
+        cells = spread(scenario.curriculum.options)
         rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
         names = list(cells)
         return [

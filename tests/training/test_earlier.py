@@ -17,6 +17,7 @@ from sparring.storage.records import AdvantageRow, StepRecord
 from sparring.storage.samples import sample_step
 from sparring.storage.store import Store
 from sparring.training import offline
+from sparring.training.curriculum.base import Outcome
 from sparring.training.earlier import settle
 from sparring.training.learner import Learner
 from sparring.training.loop import observe
@@ -130,12 +131,15 @@ def test_turns_of_earlier_steps_say_nothing_of_this_steps_picks() -> None:
 
         def __init__(self) -> None:
             self.curriculum = self
-            self.seen: list[tuple[str, float | None]] = []
+            self.seen: list[tuple[str, float | None, float | None, int]] = []
 
-        def observe(self, arm: str, value: float | None) -> None:
-            self.seen.append((arm, value))
+        def observe(self, pick: Pick, outcome: Outcome) -> None:
+            self.seen.append((pick.arm, outcome.signal, outcome.reward, outcome.episodes))
+
+        def weights(self) -> dict[str, float]:
+            return {"easy": 1.0}
 
     told: Any = Told()
     observe(told, [Pick("easy", {}, 1)], [row(0), row(1, note="waited")], [0])
     observe(told, [Pick("easy", {}, 1)], [row(1, note="waited")], [0])
-    assert told.seen == [("easy", 1.0), ("easy", None)]
+    assert told.seen == [("easy", 1.0, 1.0, 1), ("easy", None, None, 1)]

@@ -89,10 +89,10 @@ async def _measured(
 
 async def _played(session: Session, episodes: int) -> dict[str, float | None]:
     """Figures of fresh episodes, numbered as a step that no run reaches, so their seeds are their own."""
-    from sparring.training.curriculum import arms
+    from sparring.training.curriculum.grid import spread
     from sparring.training.summary import summarise
 
-    cells = arms(session.scenario.curriculum.options.get("arms", {}))
+    cells = spread(session.scenario.curriculum.options)
     beyond = session.scenario.training.steps + 1
     return summarise(await session.rollout.play(uniform(cells, episodes), beyond))
 
