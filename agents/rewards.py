@@ -149,7 +149,7 @@ def format(episode: Episode, turn: Turn, context: Context) -> Score:
 
 @rewards("rubric")
 def rubric(episode: Episode, turn: Turn, context: Context) -> Score:
-    """mean over the task's rubrics of sum(points * met) / sum(points) of what could be checked; 0 under a veto."""
+    """mean over the task's rubrics of sum(points * met) / sum(positive points) of what was checked; 0 under a veto."""
     shares: list[float] = []
     rows: list[CriterionScore] = []
     for written in task_rubrics(episode, turn.task):

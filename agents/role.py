@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparring.envs.criteria import RUBRIC as RUBRIC  # the name under which roles see rubrics, too
 from sparring.envs.types import Parsed, Task
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import nearest, roles
@@ -19,7 +20,6 @@ from .engine import Message
 from .seal import NONCE, broken, inside
 from .templates import Prompt, load_prompt
 
-RUBRIC = "rubric"
 WORDS = ("parameters", "said", "last", "heard", "tools", NONCE)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sparring.envs.types import Criterion, CriterionKind, CriterionScore, Parsed, Rubric, Validity
+from sparring.envs.criteria import RUBRIC
+from sparring.envs.types import Criterion, CriterionKind, CriterionScore, Parsed, Rubric, Task, Validity
 
 from .rules import rule_for
 
@@ -58,6 +59,24 @@ def make_rubric(parsed: Parsed, author: int | None, provenance: str = "") -> Rub
     return Rubric(tuple(rows), author, provenance=provenance)
 
 
+def given_rubric(criteria: Sequence[Criterion], task: Task, author: int) -> Rubric:
+    """The rubric a task brings along; ``author`` is the environment's turn that sets the task.
+
+    What no rule reads is for a judge. Its provenance is ``file`` where a row of one gave it, else ``environment``.
+    """
+    rows = tuple(replace(one, checker=_checker(one), kind=_kind(one)) for one in criteria)
+    return Rubric(rows, author, provenance="file" if RUBRIC in task.secret else "environment")
+
+
+def _checker(criterion: Criterion) -> str:
+    return "judge" if rule_for(criterion.text) is None else criterion.checker
+
+
+def _kind(criterion: Criterion) -> CriterionKind:
+    judged = _checker(criterion) == "judge" and criterion.kind is CriterionKind.HARD
+    return CriterionKind.PRINCIPLE if judged else criterion.kind
+
+
 def lines(rubrics: Sequence[Rubric]) -> tuple[str, ...]:
     """Every criterion as a numbered line, ``1. text``, counted through all rubrics; judges answer by number."""
     texts = [criterion.text for rubric in rubrics for criterion in rubric.criteria]
@@ -66,7 +85,7 @@ def lines(rubrics: Sequence[Rubric]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A text measured by one rubric: ``share`` of the points in [0, 1], ``None`` when nothing could be checked."""
+    """A text measured by one rubric: ``share`` of the points, at most 1, ``None`` when nothing could be checked."""
 
     share: float | None
     rows: tuple[CriterionScore, ...]
@@ -75,15 +94,16 @@ class Marked:
 def mark(rubric: Rubric, said: str, answers: Mapping[int, Sequence[bool]] | None = None) -> Marked:
     """Measure ``said``. ``answers`` holds judges' yes or no by criterion index; several judges are averaged.
 
-    share = sum(points * met) / sum(points) over the criteria that were checked, and 0 once a veto is broken. A judge's
-    criterion without an answer is MISSING and left out of both sums.
+    share = sum(points * met) / sum(positive points) over the criteria that were checked, and 0 once a veto is broken.
+    Points below 0 are a penalty for what meets their criterion, so a share may lie below 0. A judge's criterion without
+    an answer is MISSING and left out of both sums. Source: HealthBench, arXiv 2505.08775.
     """
     rows = tuple(_row(rubric, index, said, (answers or {}).get(index, ())) for index in range(len(rubric.criteria)))
     checked = [(criterion, row.share) for criterion, row in zip(rubric.criteria, rows, strict=True)]
     if any(c.kind is CriterionKind.VETO and share is not None and share < 0.5 for c, share in checked):
         return Marked(0.0, rows)
     counted = [(c.points, share) for c, share in checked if c.kind is not CriterionKind.VETO and share is not None]
-    total = sum(points for points, _ in counted)
+    total = sum(points for points, _ in counted if points > 0)
     return Marked(sum(points * share for points, share in counted) / total if total > 0 else None, rows)
 
 

@@ -24,6 +24,7 @@ from .engine import DEMONSTRATION, Completion, Engine, Message, Renderer, Reques
 from .hollow import hollow
 from .rewards import Reward
 from .role import Role, View
+from .rubric import given_rubric
 from .seal import NONCE, sealed, word
 from .templates import Prompt
 from .world import Acted, Pool, Proposal, Standing, admit_all, demonstrate_all, step_all
@@ -299,6 +300,8 @@ def stand(runtime: Runtime, draft: Turn, acted: Acted) -> Turn:
         book.failures[draft.index] = acted.failure
     if acted.over:
         book.over.add(draft.index)
+    if acted.rubric:
+        book.rubrics[draft.index] = given_rubric(acted.rubric, task, draft.index)
     turn = draft.amended(
         said=clean(acted.said),
         task=task.key,

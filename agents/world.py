@@ -19,7 +19,7 @@ import numpy as np
 
 from sparring.envs.base import Environment
 from sparring.envs.guard import Ended, Hung, TooManyHang, bounded, cause, short, unusable
-from sparring.envs.types import Refusal, Score, Task, Validity
+from sparring.envs.types import Criterion, Refusal, Score, Task, Validity
 from sparring.scenarios.errors import ContractBroken, SparringError
 
 from .book import ENVIRONMENT
@@ -97,7 +97,8 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Acted:
     """What came of one action (or of a reset: no scores): ``scores`` are the acting turn's, ``seat_scores`` are for the
-    newest turn of whoever holds that seat. ``failure``: why the environment could not act; its branch is over then."""
+    newest turn of whoever holds that seat. ``failure``: why the environment could not act; its branch is over then.
+    ``rubric``: criteria that the task brings along, when it was set."""
 
     said: str
     standing: Standing
@@ -108,6 +109,7 @@ class Acted:
     seats: tuple[str, ...] = ()
     seat_scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     failure: str = ""
+    rubric: tuple[Criterion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _reset(environment: Environment, task: Task, seed: int) -> Acted:
         raise _broken(environment, "reset", found, "return observation and info")
     said = _text(environment, "reset", found[0])
     standing = Standing(task, seed, environment.snapshot() if environment.can_snapshot else None)
-    return _acted(environment, said, standing)
+    return replace(_acted(environment, said, standing), rubric=tuple(environment.rubric(task)))
 
 
 def _acted(environment: Environment, said: str, standing: Standing, scores: Any = (), over: bool = False) -> Acted:

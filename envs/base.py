@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from sparring.scenarios.errors import ContractBroken, ScenarioError
 
+from .criteria import RUBRIC, read_criteria
 from .spaces import Unicode
 from .tools import Tool
-from .types import Position, Refusal, Task
+from .types import Criterion, Position, Refusal, Task
 
 
 class NoOptions(BaseModel):
@@ -98,6 +99,11 @@ class Environment(gymnasium.Env[str, str]):
     def task_from_row(self, row: Mapping[str, Any], where: str) -> Task:
         """Turn a row of a data file into a task; raises ``ScenarioError`` beginning with ``where``, file and line."""
         raise ScenarioError(f"{where}: {type(self).__name__} does not take tasks from a file")
+
+    def rubric(self, task: Task) -> Sequence[Criterion]:
+        """The criteria a task brings along; points below 0 are a penalty. By default what its row of a file gave."""
+        given = task.secret.get(RUBRIC)
+        return () if given is None else read_criteria(given, task.origin or task.environment)
 
     def oracle(self) -> str | None:
         """The action that is best now; ``None`` when it is not known. Played to the end it earns the full mark."""

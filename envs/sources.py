@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,7 @@ from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import task_sources
 
 from .base import Environment, NoOptions
+from .criteria import RUBRIC, kept, read_criteria
 from .types import Task
 
 _LONGEST_LINE = 1 << 20  # bytes; longer is a mistake, not a task
@@ -72,7 +73,10 @@ class _Line:
 
 @task_sources("jsonl")
 class JsonlSource:
-    """Tasks from a JSON Lines file. Rows stay on disk; opening checks every line and keeps its place."""
+    """Tasks from a JSON Lines file. A row's ``rubric`` becomes the task's, whatever the environment.
+
+    Rows stay on disk; opening checks every line and keeps its place.
+    """
 
     Config: ClassVar[type[BaseModel]] = JsonlOptions
     finite = True
@@ -128,6 +132,8 @@ class JsonlSource:
                 raise ScenarioError(f"{where}: field {name!r} is missing; the row has {', '.join(row) or 'no fields'}")
             if not isinstance(row[name], kind):
                 raise ScenarioError(f"{where}: field {name!r} must be {kind.__name__}, got {row[name]!r:.60}")
+        if RUBRIC in row:
+            read_criteria(row[RUBRIC], where)
 
     def _task(self, line: _Line) -> Task:
         task = self._known.get(line.number)
@@ -136,7 +142,10 @@ class JsonlSource:
             with self.path.open("rb") as file:
                 file.seek(line.offset)
                 row = _row(file.readline(_LONGEST_LINE + 1), where)
+            given = row.pop(RUBRIC, None)
             task = self._environment.task_from_row(row, where)
+            if given is not None:
+                task = replace(task, secret={**task.secret, RUBRIC: kept(read_criteria(given, where))})
             if len(self._known) < _REMEMBERED:
                 self._known[line.number] = task
         return task

@@ -209,7 +209,7 @@ def _answers(episode: Episode, rubric_turn: int) -> tuple[Judged, ...]:
         if not shares:
             continue
         known = [(criteria[at].points, share) for at, share in shares.items() if at < len(criteria)]
-        worth = sum(abs(points) for points, share in known if share is not None)
+        worth = sum(points for points, share in known if share is not None and points > 0)
         total = sum(points * share for points, share in known if share is not None)
         verifier = episode.score(turn.index, VERIFIER)
         found.append(

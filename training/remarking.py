@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from sparring.agents.engine import ByteRenderer, Completion, Engine, Request
 from sparring.agents.role import RUBRIC, Role, View, make_role
-from sparring.agents.rubric import LINE, mark
+from sparring.agents.rubric import mark
 from sparring.agents.rules import rule_for
+from sparring.envs.criteria import HOW, written
 from sparring.envs.types import Criterion, CriterionKind, Episode, Finish, Rubric, Score, Task, Turn, Validity
 from sparring.scenarios.errors import EngineError, ScenarioError
 from sparring.scenarios.explain import explain
@@ -35,14 +36,16 @@ PROMPT = "full/text"
 SHOWN = "criteria"  # the other name under which prompts of judges read the criteria
 AT_ONCE = 64  # turns worth leasing together where a judge is asked; rules take many more
 BY_RULE = 2048
-HOW = "a criterion is written 'POINTS text', 'veto: text' or {text: ..., points: ...}"
 
 
 class CriterionSpec(Spec):
-    """One criterion: ``points`` it is worth, 0 for a veto; ``kind`` is what a rule or a judge makes of it if unset."""
+    """One criterion: ``points`` it is worth, 0 for a veto, less for a penalty.
+
+    ``kind`` is what a rule or a judge makes of it if unset.
+    """
 
     text: str = Field(min_length=1, max_length=2000)
-    points: Number = Field(default=1.0, ge=0, le=1e6)
+    points: Number = Field(default=1.0, ge=-1e6, le=1e6)
     kind: CriterionKind | None = None
 
     @model_validator(mode="before")
@@ -50,12 +53,10 @@ class CriterionSpec(Spec):
     def _line(cls, value: Any) -> Any:
         if isinstance(value, dict):
             return value
-        found = LINE.fullmatch(value.strip()) if isinstance(value, str) else None
+        found = written(value) if isinstance(value, str) else None
         if found is None:
             raise ValueError(HOW)
-        if found["veto"]:
-            return {"text": found["text"].strip(), "points": 0.0, "kind": CriterionKind.VETO}
-        return {"text": found["text"].strip(), "points": float(found["points"])}
+        return found
 
     def criterion(self) -> Criterion:
         """The row of a rubric, with who checks it."""

@@ -14,13 +14,13 @@ from pydantic import BaseModel
 
 from sparring.envs.base import Environment
 from sparring.envs.tools import Tool
-from sparring.envs.types import Refusal, Task
+from sparring.envs.types import Criterion, Refusal, Task
 from sparring.scenarios.errors import ContractBroken, SandboxUnavailable
 from sparring.scenarios.registry import environments
 
 from .modes import MODES
 from .modes.base import Desk, Refused
-from .modes.predict_output import count_lines, verify
+from .modes.predict_output import count_lines, traced, verify
 from .options import CodeOptions
 from .programs import DEEPEST
 from .sandbox import Sandbox, borrow, give_back
@@ -126,6 +126,10 @@ class CodeEnvironment(Environment):
     def toolbox(self) -> Sequence[Tool]:
         """The mode's tools."""
         return self.mode.tools()
+
+    def rubric(self, task: Task) -> Sequence[Criterion]:
+        """The row's own or, with ``rubric: trace``, one made of the trace."""
+        return super().rubric(task) or (traced(task) if self.config.rubric == "trace" else ())
 
     def junk_answers(self, task: Task) -> tuple[str, ...]:
         """The common ones and the mode's own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModeName = Literal["predict_output", "find_input", "write_program", "function", "repair", "notebook"]
 
@@ -17,7 +17,8 @@ class CodeOptions(BaseModel):
     difference up to which floats are the same. ``numbers``: ``exact``, or ``equal``, under which 2.0 stands for 2.
     ``shown``/``hidden``: examples a generated task shows and keeps back. ``max_calls``: cells before a notebook ends;
     ``max_result``: longest observation of one. ``wall_s``, ``cpu_s``, ``memory_mb``: what one program may use.
-    ``reserved``: task keys that proposals may not repeat.
+    ``reserved``: task keys that proposals may not repeat. ``rubric``: with ``trace``, every ``predict_output`` task
+    brings criteria along: the answer, what each line sets, and a penalty for answering without working.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,3 +39,10 @@ class CodeOptions(BaseModel):
     cpu_s: float = Field(1.0, gt=0)
     memory_mb: int = Field(256, ge=64)
     reserved: tuple[str, ...] = ()
+    rubric: Literal["none", "trace"] = "none"
+
+    @model_validator(mode="after")
+    def _traced(self) -> CodeOptions:
+        if self.rubric == "trace" and self.mode != "predict_output":
+            raise ValueError(f"rubric: trace is for mode: predict_output; tasks of {self.mode} have no trace")
+        return self

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.random import Generator
 
-from sparring.envs.types import Score, Task
+from sparring.envs.types import Criterion, Score, Task
 from sparring.scenarios.errors import ScenarioError
 
 from ..answers import parse, strip_fences
@@ -95,6 +95,13 @@ def verify(said: str, reference: str) -> Score:
         return Score.valued("verifier", 0.0, by="code", note=parsed.problem or "no answer")
     right = parsed.value == reference.strip()
     return Score.valued("verifier", float(right), by="code", note="right" if right else "wrong")
+
+
+def traced(task: Task) -> tuple[Criterion, ...]:
+    """Criteria for a worked answer: what is printed, the value each line sets, and no answer without working."""
+    steps = (step.partition("=") for step in task.secret["trace"])
+    values = [Criterion(f"{name} is {value} after line {line}") for line, (name, _, value) in enumerate(steps, 1)]
+    return (Criterion(f"answer is {task.secret['reference']}", 2.0), *values, Criterion("at most 1 words", -1.0))
 
 
 def program_of(row: Mapping[str, Any], where: str) -> str:
