@@ -108,16 +108,24 @@ class Course:
         plan = self.plan if scenario is self.scenario else self.plan.at(scenario)
         return Moment(scenario, plan, plan.due(step, self.figures))
 
-    def update(self, moment: Moment, episodes: Sequence[Episode], step: int, own: Sequence[int] = ()) -> Lesson:
+    def update(
+        self,
+        moment: Moment,
+        episodes: Sequence[Episode],
+        step: int,
+        own: Sequence[int] = (),
+        rounds: Sequence[int] = (),
+    ) -> Lesson:
         """What the trainers make of the episodes, applied to the policy.
 
-        ``own`` are the database ids of the episodes, where they are stored already.
+        ``own`` are the database ids of the episodes, where they are stored already; ``rounds``: how many there were
+        after each round of play.
         """
         clock = time.monotonic()
         if moment.plan is not self.plan:
             self.plan = moment.plan
             self.learner.losses, self.learner.spec = self.plan.losses, moment.scenario.training
-        made = self.plan.make(moment.due, episodes, step)
+        made = self.plan.make(moment.due, episodes, step, rounds)
         done = self.learner.step(made.rows, made.shapes)
         advantages = with_tokens(made.advantages, done.rows, made.shapes)
         earlier = queries.episode_ids(self.store, self.run, made.earlier) if made.earlier else []

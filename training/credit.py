@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Credit:
     """The groups of one step, and the advantage of every trained turn, ready to be packed and stored.
 
-    ``figures`` are what an estimator fitted to the step's groups, by role.
+    ``figures`` are what an estimator fitted to the step's groups, and what stages say of themselves, by role.
     """
 
     groups: tuple[GroupRow, ...]
@@ -125,11 +125,12 @@ def credit(
     baselines: Mapping[str, float] | None = None,
     stages: Sequence[Stage] = (),
     nodes: Sequence[str] = (),
+    rounds: Sequence[int] = (),
 ) -> Credit:
     """Advantages of every trainable role's turns. Turns of dropped groups, and turns a stage took out of a group, are
     recorded with weight 0.
 
-    ``pull`` is filled in when rows are packed, for only then the denominators are known.
+    ``pull`` is filled in when rows are packed, for only then the denominators are known. ``rounds`` is as in ``apply``.
     """
     held = dict(baselines or {})
     groups: list[GroupRow] = []
@@ -139,7 +140,7 @@ def credit(
         if not spec.trainable:
             continue
         formed = form(episodes, role, spec, nodes)
-        final = apply(stages, formed, episodes)
+        final = apply(stages, formed, episodes, figures, rounds)
         kept = {member.place for group in final for member in group.members}
         for before, group, values in zip(formed, final, _values(final, spec, role, advantage, held), strict=True):
             groups.append(_row(len(groups), group, values))

@@ -22,12 +22,16 @@ from .summary import Figures, lateness, summarise
 
 @dataclass(frozen=True)
 class Played:
-    """What was played for a step: the curriculum's picks, the episodes in their order, and how long it took."""
+    """What was played for a step: the curriculum's picks, the episodes in their order, and how long it took.
+
+    ``rounds``: how many episodes there were after each round; later ones are what stages asked for.
+    """
 
     moment: Moment
     picks: Sequence[Pick]
     episodes: Sequence[Episode]
     seconds: float
+    rounds: Sequence[int]
 
 
 async def learn(session: Session, watch: Watch = lambda told: None, stop: Callable[[], bool] = lambda: False) -> str:
@@ -43,7 +47,7 @@ async def learn(session: Session, watch: Watch = lambda told: None, stop: Callab
         for step in range(first, steps + 1):
             clock = time.monotonic()
             played = await ahead.take(step)
-            lesson = await ahead.beside(session.update, played.moment, played.episodes, step)
+            lesson = await ahead.beside(session.update, played.moment, played.episodes, step, rounds=played.rounds)
             served = await session.serve(step)
             learnt = observe(session, played.picks, lesson.advantages, [episode.pick for episode in played.episodes])
             record = StepRecord(
@@ -90,11 +94,11 @@ async def _play(session: Session, step: int) -> Played:
     wanted = Wanted(rollout.picks, rollout.episodes, step, session.scenario.training.steps)
     picks = session.curriculum.propose(wanted, _rng(session, step))
     episodes = await session.rollout.play(picks, step)
-    round, first = 0, len(episodes)
-    while wants := plan.wants(due, episodes, round, first):
+    rounds = [len(episodes)]
+    while wants := plan.wants(due, episodes, len(rounds) - 1, rounds[0]):
         episodes += await session.rollout.more(wants, picks, episodes, step)
-        round += 1
-    return Played(moment, picks, plan.offer(due, episodes), time.monotonic() - clock)
+        rounds.append(len(episodes))
+    return Played(moment, picks, plan.offer(due, episodes), time.monotonic() - clock, rounds)
 
 
 def _figures(played: Played, step: int) -> Figures:

@@ -58,9 +58,7 @@ class Plan:
     @property
     def losses(self) -> dict[str, Loss]:
         """Every trainer's losses by the names rows carry."""
-        return {
-            planned.loss_name(own): loss for planned in self.trainers for own, loss in planned.part.losses.items()
-        }
+        return {planned.loss_name(own): loss for planned in self.trainers for own, loss in planned.part.losses.items()}
 
     @property
     def needs(self) -> frozenset[str]:
@@ -97,16 +95,18 @@ class Plan:
             found = give(found, self.renderer) if give is not None else found
         return found
 
-    def make(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int) -> Made:
+    def make(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int, rounds: Sequence[int] = ()) -> Made:
         """Rows, groups, advantages and estimators of these trainers, under names and numbers of the step.
 
-        An advantage of a turn of ``earlier[k]`` has the ``episode`` len(episodes) + k.
+        An advantage of a turn of ``earlier[k]`` has the ``episode`` len(episodes) + k. ``rounds``: how many episodes
+        there were after each round of play.
         """
         whole = Made([], [], [], {}, {})
         for planned in due:
             rng = np.random.Generator(np.random.Philox(derive(self.scenario.seed, step, "trainer", planned.name)))
             state = self.states.setdefault(planned.name, {})
-            made = planned.part.make(Played(episodes, self.scenario.roles, step, rng, self.renderer, state))
+            played = Played(episodes, self.scenario.roles, step, rng, self.renderer, state, rounds)
+            made = planned.part.make(played)
             first, weight = len(whole.groups), planned.spec.weight
             earlier = list(dict.fromkeys([*whole.earlier, *made.earlier]))
             places = [len(episodes) + earlier.index(home) for home in made.earlier]
@@ -118,7 +118,7 @@ class Plan:
                 ],
                 [*whole.advantages, *_moved(made.advantages, first, places, planned)],
                 {**whole.shapes, **{planned.loss_name(own): shape for own, shape in made.shapes.items()}},
-                whole.figures | {f"{planned.name}/{name}": value for name, value in made.figures.items()},
+                whole.figures | {f"{planned.name}/{name}": v for name, v in (played.told | made.figures).items()},
                 earlier,
             )
         return whole
@@ -128,9 +128,7 @@ def _scaled(row: Row, name: str, weight: float) -> Row:
     return replace(row, loss=name, coefficient_T=[weight * share for share in row.coefficient_T])
 
 
-def _moved(
-    rows: Sequence[AdvantageRow], first: int, places: Sequence[int], planned: Planned
-) -> Iterator[AdvantageRow]:
+def _moved(rows: Sequence[AdvantageRow], first: int, places: Sequence[int], planned: Planned) -> Iterator[AdvantageRow]:
     """``places`` are the numbers, in the step, of the episodes of earlier steps."""
     for row in rows:
         episode = row.episode if row.episode >= 0 else places[-row.episode - 1]

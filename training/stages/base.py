@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -64,6 +64,20 @@ class Offering(Protocol):
         ...
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """A stage that says in numbers what it did; the step's metrics hold them as TRAINER/NAME/ROLE."""
+
+    def figures(
+        self, before: Sequence[Group], after: Sequence[Group], episodes: Sequence[Episode], rounds: Sequence[int]
+    ) -> Mapping[str, float]:
+        """By name (``rounds/drawn``), of one role's groups before and after this stage, in the same order.
+
+        ``rounds``: how many episodes the step had after each round of play; the first is what it began with.
+        """
+        ...
+
+
 class StageOptions(BaseModel):
     """``role``: only this role's groups; absent, all of them."""
 
@@ -97,13 +111,36 @@ def thinned(group: Group, kept: Sequence[int], reason: str) -> Group:
     return group.keeping(kept) if kept else group.without(reason)
 
 
-def apply(stages: Sequence[Stage], groups: Sequence[Group], episodes: Sequence[Episode]) -> list[Group]:
-    """Groups after every stage in order; one that is left without members is dropped."""
+def apply(
+    stages: Sequence[Stage],
+    groups: Sequence[Group],
+    episodes: Sequence[Episode],
+    figures: MutableMapping[str, float] | None = None,
+    rounds: Sequence[int] = (),
+) -> list[Group]:
+    """Groups after every stage in order; one that is left without members is dropped.
+
+    ``figures`` takes what stages say of themselves, by name and role; ``rounds`` is as in ``Telling``.
+    """
     found = list(groups)
     for stage in stages:
+        before = found
         if isinstance(stage, Together):
             found = stage.together(found, episodes)
         else:
             found = [stage(group, episodes) for group in found]
         found = [group if group.members else group.without("no member left") for group in found]
+        if figures is not None and isinstance(stage, Telling):
+            figures.update(_told(stage, before, found, episodes, rounds or (len(episodes),)))
     return found
+
+
+def _told(
+    stage: Telling, before: Sequence[Group], after: Sequence[Group], episodes: Sequence[Episode], rounds: Sequence[int]
+) -> dict[str, float]:
+    told: dict[str, float] = {}
+    for role in dict.fromkeys(group.role for group in before):
+        mine = [at for at, group in enumerate(before) if group.role == role]
+        said = stage.figures([before[at] for at in mine], [after[at] for at in mine], episodes, rounds)
+        told |= {f"{name}/{role}": float(value) for name, value in said.items()}
+    return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -92,6 +93,8 @@ class DropBalance(GroupStage):
 class Rounds(GroupStage):
     """Draws hard tasks again in rounds and keeps a diverse few; the pool remembers all.
 
+    Figures: rounds/groups, rounds/drawn (turns), rounds/pool (turns per group), rounds/drawn_K and rounds/exited_K of
+    round K (from 1), rounds/unfinished (groups whose exit rule never held), rounds/one_sided (one outcome alone seen).
     Formula: again while min(n right, n wrong) < keep / 2
     Source: Reinforce-Ada, arXiv 2510.04996
     """
@@ -125,11 +128,30 @@ class Rounds(GroupStage):
 
     def done(self, group: Group) -> bool:
         """Whether the exit rule holds."""
-        right = sum(reward > self.config.right for reward in group.reward_G)
+        return self._may_exit(group.reward_G)
+
+    def _may_exit(self, reward_G: Sequence[float]) -> bool:
+        right = sum(reward > self.config.right for reward in reward_G)
         if self.config.exit == "positive_focused":
             return right >= 1
         half = self.config.keep // 2
-        return right >= half and len(group.members) - right >= half
+        return right >= half and len(reward_G) - right >= half
+
+    def figures(
+        self, before: Sequence[Group], after: Sequence[Group], episodes: Sequence[Episode], rounds: Sequence[int]
+    ) -> dict[str, float]:
+        """How many turns each round drew and how many groups could exit after it; none without groups."""
+        mine = [group for group in before if self.concerns(group)]
+        if not mine:
+            return {}
+        drawn = [sum(len(_until(group, end)) for group in mine) for end in rounds]
+        exited = [sum(self._may_exit(_until(group, end)) for group in mine) for end in rounds]
+        sides = [{reward > self.config.right for reward in group.reward_G} for group in mine]
+        found: dict[str, float] = {"groups": len(mine), "drawn": drawn[-1], "pool": drawn[-1] / len(mine)}
+        found |= {"unfinished": len(mine) - exited[-1], "one_sided": sum(len(seen) == 1 for seen in sides)}
+        for name, counts in (("drawn", drawn), ("exited", exited)):
+            found |= {f"{name}_{at}": now - was for at, (was, now) in enumerate(pairwise([0, *counts]), 1)}
+        return {f"rounds/{name}": float(count) for name, count in found.items()}
 
     def change(self, group: Group, episodes: Sequence[Episode]) -> Group:
         """Half right and half wrong where there are enough of each, filled up from the other side; the earliest."""
@@ -140,3 +162,8 @@ class Rounds(GroupStage):
         wrong = [at for at, reward in enumerate(reward_G) if reward <= self.config.right]
         n_right = min(len(right), max(keep // 2, keep - len(wrong)))
         return group.keeping(sorted(right[:n_right] + wrong[: keep - n_right]))
+
+
+def _until(group: Group, end: int) -> list[float]:
+    """Rewards of the members in the first ``end`` episodes of the step."""
+    return [member.reward for member in group.members if member.place.episode < end]

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """What a trainer part may read. ``state`` is its own JSON memory: what it writes there is saved with the step."""
+    """What a trainer part may read. ``state`` is its own JSON memory: what it writes there is saved with the step.
+
+    ``rounds``: how many episodes there were after each round of play; ``told`` takes what its stages say in numbers.
+    """
 
     episodes: Sequence[Episode]
     roles: Mapping[str, RoleSpec]
@@ -31,6 +34,8 @@ class Played:
     rng: np.random.Generator
     renderer: Any
     state: dict[str, Any] = field(default_factory=dict)
+    rounds: Sequence[int] = ()
+    told: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -85,7 +85,7 @@ def groups_of(played: Played, where: Where, stages: Sequence[Stage] = (), shown:
         for role, spec in trained_roles(played, where).items()
         for group in form(played.episodes, role, spec, where.nodes)
     ]
-    return apply(stages, formed, played.episodes)
+    return apply(stages, formed, played.episodes, played.told, played.rounds)
 
 
 def _sampled(group: Group) -> Group:

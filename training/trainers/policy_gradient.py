@@ -68,7 +68,7 @@ class PolicyGradient(Staged):
     def make(self, played: Played) -> Made:
         """Groups, advantages and rows of the trained roles' turns. Averages of roles live in ``state``."""
         held: Mapping[str, float] = played.state.get("baselines", {})
-        earned = credit(played.episodes, played.roles, self.advantage, held, self.stages, self.nodes)
+        earned = credit(played.episodes, played.roles, self.advantage, held, self.stages, self.nodes, played.rounds)
         played.state["baselines"] = dict(earned.baselines)
         shapes = self.shapes
         packed = pack(played.episodes, earned.advantages, played.roles, self.losses, self._loss_of, shapes)
@@ -85,10 +85,7 @@ class PolicyGradient(Staged):
     def wants(self, episodes: Sequence[Episode], roles: Mapping[str, RoleSpec], round: int, first: int) -> list[Want]:
         """What the stages ask to be played before the groups are final; the step began with ``first`` episodes."""
         groups = [
-            group
-            for role, spec in roles.items()
-            if spec.trainable
-            for group in form(episodes, role, spec, self.nodes)
+            group for role, spec in roles.items() if spec.trainable for group in form(episodes, role, spec, self.nodes)
         ]
         return wanted(self.stages, groups, episodes, round, first)
 
