@@ -23,11 +23,12 @@ class Book:
     """One growing episode. ``states`` holds environment snapshots by environment turn; ``over`` the turns after which
     the environment takes no more actions, ``seats`` the roles that hear each other only through the environment,
     ``heard`` what a role newly read before it spoke, as messages, ``failures`` why an environment or an engine could
-    not make a turn."""
+    not make a turn. ``seed`` is the key of the task that proposals of this episode are about."""
 
     index: int = 0
     pick: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: str | None = None
     turns: list[Turn | None] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     scores: dict[int, tuple[Score, ...]] = field(default_factory=dict)
@@ -153,7 +154,7 @@ class Book:
     def freeze(self, ending: Ending | None = None, error: str = "", seconds: float = 0.0) -> Episode:
         """The finished episode. Reserved places that were never filled (a broken episode) are closed up."""
         if ending is None:
-            ending = Ending.REFUSED if self.refusals and not self.tasks else Ending.DONE
+            ending = Ending.REFUSED if self.refusals and not {*self.tasks} - {self.seed} else Ending.DONE
         made = [turn for turn in self.turns if turn is not None]
         place = {turn.index: index for index, turn in enumerate(made)}
         return Episode(

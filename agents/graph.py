@@ -72,11 +72,14 @@ class RoleGraph:
     longest: int
     entry: tuple[Exit, ...] = ()
 
-    def inbox(self, book: Book, given: Turn | None) -> dict[str, list[int]]:
-        """Who is visited first: the start node, or whoever an accepted proposal would go to when a task is given."""
+    def inbox(self, book: Book, given: Turn | None, seed: bool = False) -> dict[str, list[int]]:
+        """Who is visited first: the start node, or whoever an accepted proposal would go to when a task is given.
+
+        A ``seed`` goes to the start node: something is proposed about it.
+        """
         if given is None:
             return {self.spec.start: [ROOT]}
-        if not self.entry:
+        if seed or not self.entry:
             return {self._first(given): [given.index]}
         return route(book, [given], self.entry, self.longest)
 
@@ -156,20 +159,25 @@ async def play(
     task: Task | None = None,
     index: int = 0,
     pick: int = 0,
+    admitted: bool = False,
 ) -> Episode:
     """Play one episode. ``index`` is its place in the step, ``pick`` the curriculum decision it came from.
 
-    ``task`` is what it is about; without one a node of the graph must propose it. Model text never makes this raise; a
-    failure on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the error's
-    text. An environment that fails at an action, or an engine at a request, ends that branch alone, until most do.
+    ``task`` is what it is about; without one a node of the graph must propose it. In a seeded graph a task is a seed,
+    unless it was ``admitted`` before: then it enters where an accepted proposal would. Model text never makes this
+    raise; a failure on our side (engine, environment, a plugged-in part) ends the episode as ``Ending.BROKE`` with the
+    error's text. An environment that fails at an action, or an engine at a request, ends that branch alone, until most
+    do.
     """
     began = time.monotonic()
     given = dict(parameters or (task.parameters if task else {}))
     book = Book(index, pick, given)
     own = replace(runtime, book=book)
     ending, error = None, ""
+    seed = graph.spec.seeded and task is not None and not admitted
+    book.seed = task.key if seed and task is not None else None
     try:
-        inbox = graph.inbox(book, None if task is None else await _set(own, task))
+        inbox = graph.inbox(book, None if task is None else await _set(own, task), seed)
         with tracing_context(enabled=False):  # nothing leaves the machine, whatever LANGSMITH_TRACING says
             await graph.compiled.ainvoke(
                 {"inbox": inbox, "done": {}},

@@ -263,10 +263,7 @@ async def admit(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
     book = runtime.book
     parents = [book.turn(index) for index in picked(book, waiting, node, runtime.derived(name)) if index is not None]
     first = book.reserve(len(parents))
-    proposals = [
-        Proposal(_proposed(turn), book.parameters, turn.author, runtime.derived(name, turn.index, "admit"), node.refuse)
-        for turn in parents
-    ]
+    proposals = [_proposal(runtime, name, node, turn) for turn in parents]
     results: list[Refusal | Acted] = await runtime.work(admit_all, runtime.environments, proposals)
     turns = []
     for index, (parent, proposal, result) in enumerate(zip(parents, proposals, results, strict=True), first):
@@ -275,6 +272,12 @@ async def admit(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
         draft = Turn(index, parent.index, name, ENVIRONMENT, "", task=parent.task, seed=proposal.seed)
         turns.append(_refuse(runtime, draft, result) if isinstance(result, Refusal) else stand(runtime, draft, result))
     return turns
+
+
+def _proposal(runtime: Runtime, name: str, node: NodeSpec, turn: Turn) -> Proposal:
+    book, seed = runtime.book, runtime.derived(name, turn.index, "admit")
+    about = None if book.seed is None else _standing(book, name, turn.index)
+    return Proposal(_proposed(turn), book.parameters, turn.author, seed, node.refuse, about)
 
 
 def _proposed(turn: Turn) -> str:

@@ -28,6 +28,8 @@ from .conditions import VERIFIER
 
 T = TypeVar("T")
 FAILED = "The environment failed."
+SAME = "same"  # why a proposal about a task is refused that changes nothing of it
+PROPOSED = "proposed"  # what was done to a task, where the environment does not name it
 
 
 class Pool:
@@ -114,13 +116,17 @@ class Acted:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A proposed task's text with what the environment needs to judge it, and what it is turned away for besides."""
+    """A proposed task's text with what the environment needs to judge it, and what it is turned away for besides.
+
+    ``about`` is where the environment stands when the proposal is about a task that is set already.
+    """
 
     text: str
     parameters: Mapping[str, Any]
     author: str
     seed: int
     refuse: tuple[str, ...] = ()
+    about: Standing | None = None
 
 
 def reset_one(pool: Pool, task: Task, seed: int) -> Acted:
@@ -182,6 +188,11 @@ def admit_all(pool: Pool, proposals: Sequence[Proposal]) -> list[Refusal | Acted
 
 
 def _admit(proposal: Proposal, environment: Environment) -> Refusal | Acted:
+    given = None
+    if proposal.about is None:
+        environment.task = None  # whatever it was lent for before
+    else:
+        given = _returned(environment, proposal.about).task
     found = environment.admit(proposal.text, proposal.parameters, np.random.default_rng(proposal.seed))
     if isinstance(found, Refusal):
         return found
@@ -189,6 +200,10 @@ def _admit(proposal: Proposal, environment: Environment) -> Refusal | Acted:
         raise _broken(environment, "admit", found, "a proposal becomes a Task or a Refusal")
     parameters = found.parameters or dict(proposal.parameters)
     task = replace(found, origin=found.origin or proposal.author, parameters=parameters)
+    if given is not None:
+        if task.key == given.key:
+            return Refusal(SAME, "it is the task that it should be made from")
+        task = replace(task, parent=task.parent or given.key, operator=task.operator or PROPOSED)
     set_up = _reset(environment, task, proposal.seed)
 
     def tried(answer: str) -> Iterator[Score]:

@@ -363,9 +363,11 @@ def _check_reads(
 def _check_tasks(scenario: Scenario, graph: GraphSpec, world: Any, problems: Problems) -> None:
     if scenario.tasks is None:
         return
-    if graph.proposes:
+    if not graph.given:
         problems.add(
-            ("tasks",), "the graph proposes its own tasks (it has an admit node); remove tasks or change the graph"
+            ("tasks",),
+            "the graph proposes its own tasks (it has an admit node); remove tasks, change the graph, or let "
+            "proposals be about given tasks (graph: {seeded: true, ...})",
         )
     if scenario.tasks.kind == "jsonl":
         check_jsonl(scenario, world, problems)

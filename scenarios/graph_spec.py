@@ -68,11 +68,16 @@ class Edge(Spec):
 
 
 class GraphSpec(Spec):
-    """Who speaks after whom. ``start`` is the first node unless said otherwise; ``END`` may be a target."""
+    """Who speaks after whom. ``start`` is the first node unless said otherwise; ``END`` may be a target.
+
+    ``seeded``: tasks come from the task source although a role proposes some; a given one is a seed: it goes to the
+    start node, and what is proposed is about it.
+    """
 
     nodes: dict[str, NodeSpec] = Field(min_length=1)
     edges: tuple[Edge, ...] = ()
     start: str = ""
+    seeded: Flag = False
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -90,6 +95,12 @@ class GraphSpec(Spec):
             return {**value, "start": next(iter(nodes))}
         return value
 
+    @model_validator(mode="after")
+    def _has_proposals(self) -> GraphSpec:
+        if self.seeded and not self.proposes:
+            raise ValueError("seeded: true is for graphs in which a role proposes tasks: add a do: admit node")
+        return self
+
     def arrows(self) -> tuple[Arrow, ...]:
         """Every edge with one target each, in the order written; leaving the graph is the target ``END``."""
         return tuple(Arrow(edge.source, target, edge.condition) for edge in self.edges for target in edge.targets)
@@ -98,6 +109,11 @@ class GraphSpec(Spec):
     def proposes(self) -> bool:
         """Whether tasks arise inside the graph (it has a ``do: admit`` node)."""
         return any(node.do == "admit" for node in self.nodes.values())
+
+    @property
+    def given(self) -> bool:
+        """Whether every episode begins with a task from the task source."""
+        return self.seeded or not self.proposes
 
     def roles(self) -> list[str]:
         """The roles that speak, in the order their nodes are written, each once."""

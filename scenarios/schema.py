@@ -230,7 +230,7 @@ class Scenario(Spec):
         An option called ``path`` is made to start from the scenario's folder.
         """
         if self.tasks is None:
-            return None if self.graph_spec().proposes else Ref(kind="generator")
+            return Ref(kind="generator") if self.graph_spec().given else None
         return located(self.tasks, self.base)
 
     def resolved(self) -> dict[str, Any]:

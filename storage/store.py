@@ -179,9 +179,10 @@ class Store:
             return roll_back(connection, number, usable or (lambda _: True))
 
     def task_keys(self, run: str) -> set[str]:
-        """Keys of every task of the run, to know what is new."""
+        """Keys of every task that was proposed in the run, to know what is new; not of those that were given."""
+        proposed = Tasks.run_id == run_number(run), Tasks.origin_turn.is_not(None)
         with self.read() as session:
-            return set(session.scalars(select(Tasks.key).where(Tasks.run_id == run_number(run)).distinct()))
+            return set(session.scalars(select(Tasks.key).where(*proposed).distinct()))
 
     def evaluations(self, run: str) -> list[EvaluationRow]:
         """Every held-out figure of the run, in the order they were saved."""

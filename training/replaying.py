@@ -111,7 +111,11 @@ class Replay:
             return any(home != kept.name for home in self._known.get(key, ()))
 
         own = replace(runtime, admit_filter=recorded_filter(stored, known))
-        return await play(self._graph, own, stored.parameters, task=given, index=stored.index, pick=stored.pick)
+        # a seed went to the start node, a task that a role proposed in an earlier episode past it
+        admitted = any(turn.parent == 0 and turn.node != self._graph.spec.start for turn in stored.turns)
+        return await play(
+            self._graph, own, stored.parameters, task=given, index=stored.index, pick=stored.pick, admitted=admitted
+        )
 
     def _world_of(self, scenario: Scenario) -> World:
         if self._world is not None and self._world.ref != scenario.environment:

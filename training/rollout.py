@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,9 +47,16 @@ class Novelty:
         return None
 
 
+class Again(NamedTuple):
+    """A task to be played once more; ``admitted``: a role proposed it, so nothing is proposed about it."""
+
+    task: Task
+    admitted: bool
+
+
 @dataclass
 class Rollout:
-    """Plays a step. ``source`` gives the task when the graph does not propose one."""
+    """Plays a step. ``source`` gives the task when the graph does not propose one, or what its proposals are about."""
 
     graph: RoleGraph
     runtime: Runtime
@@ -67,20 +74,23 @@ class Rollout:
         self, wants: Sequence[Want], picks: Sequence[Pick], episodes: Sequence[Episode], step: int
     ) -> list[Episode]:
         """The episodes that stages want on top of ``episodes``: on the same task again, or fresh ones of a pick."""
-        plan: list[tuple[int, Task | None]] = []
+        plan: list[tuple[int, Again | None]] = []
         for want in wants:
             origin = episodes[want.episode]
-            task = (origin.task(want.task) or origin.tasks[0]) if want.kind == "again" else None
-            plan += [(origin.pick, task)] * want.count
+            again = None
+            if want.kind == "again":
+                task = origin.task(want.task) or origin.tasks[0]
+                again = Again(task, admitted=task is not origin.tasks[0])
+            plan += [(origin.pick, again)] * want.count
         return await self._play(plan, picks, len(episodes), step)
 
     async def _play(
-        self, plan: Sequence[tuple[int, Task | None]], picks: Sequence[Pick], first: int, step: int
+        self, plan: Sequence[tuple[int, Again | None]], picks: Sequence[Pick], first: int, step: int
     ) -> list[Episode]:
         runtime = dataclasses.replace(self.runtime, seed=(self.seed, step), work=self.gate.work)
         starts = [
-            partial(self._episode, runtime, picks[at], at, index, step, task)
-            for index, (at, task) in enumerate(plan, first)
+            partial(self._episode, runtime, picks[at], at, index, step, again)
+            for index, (at, again) in enumerate(plan, first)
         ]
         played: list[Episode] = await self.gate.play(starts)
         self._check(played, step)
@@ -88,8 +98,9 @@ class Rollout:
             return [settle(episode, runtime.roles, environment, runtime.rewards) for episode in played]
 
     async def _episode(
-        self, runtime: Runtime, pick: Pick, at: int, index: int, step: int, task: Task | None
+        self, runtime: Runtime, pick: Pick, at: int, index: int, step: int, again: Again | None
     ) -> Episode:
+        task = None if again is None else again.task
         if task is None and self.source is not None:
             try:
                 task = await runtime.work(self._task, pick, step, index)
@@ -98,7 +109,8 @@ class Rollout:
             except Exception as error:  # the task generator is a plug-in: an episode without a task is a broken one
                 failure = f"no task was made: {cause(error)}"
                 return Book(index, at, dict(pick.parameters)).freeze(Ending.BROKE, failure)
-        return await play(self.graph, runtime, pick.parameters, task=task, index=index, pick=at)
+        before = again is not None and again.admitted
+        return await play(self.graph, runtime, pick.parameters, task=task, index=index, pick=at, admitted=before)
 
     def _task(self, pick: Pick, step: int, index: int) -> Task:
         assert self.source is not None, "asked only where tasks come from a source"
