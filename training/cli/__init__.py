@@ -19,6 +19,7 @@ FAMILIES = {  # module: its commands, in the order of `sparring --help`
     "studying": ("train",),
     "serving": ("serve",),
     "static": ("check", "new", "list", "graph"),
+    "recipes": ("recipes",),
     "show": ("runs", "show"),
     "why": ("why",),
     "watching": ("watch", "tail"),
