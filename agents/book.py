@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparring.envs.types import Ending, Episode, Refusal, Rubric, Score, Task, Turn
+from sparring.envs.types import Ending, Episode, Refusal, Rubric, Score, Segment, Task, Turn
 
 from .engine import Message
 from .role import RUBRIC, Heard, View
@@ -111,6 +111,17 @@ class Book:
             parts += [turn.token_ids, turn.context.token_ids if turn.context else ()]
             follows = turn.follows
         return tuple(token for part in reversed(parts) for token in part)
+
+    def trained_prompt(self, index: int) -> Segment:
+        """All that the update reads before this turn: its ``train_context``, else the role's conversation so far."""
+        turn = self.turn(index)
+        heard = [turn.train_context or turn.context]
+        while turn.train_context is None and turn.follows is not None:
+            turn = self.turn(turn.follows)
+            heard += [Segment(turn.said, turn.token_ids), turn.train_context or turn.context]
+        found = [one for one in reversed(heard) if one is not None]
+        ids = tuple(token for one in found for token in one.token_ids)
+        return Segment("".join(one.text for one in found), ids)
 
     def messages(self, follows: int | None) -> tuple[Message, ...]:
         """The same conversation as messages: what was read and what was said, oldest first."""

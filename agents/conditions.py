@@ -23,6 +23,13 @@ def outcome(score: Score | None) -> bool | None:
     return score.value >= RIGHT_AT
 
 
+def outcome_before(book: Book, index: int | None) -> str:
+    """The verifier's word, ``right`` or ``wrong``, on the attempt this branch last judged; empty when there is none."""
+    scores = (book.score(turn, VERIFIER) for turn in book.path(index))
+    truth = outcome(next((score for score in scores if score is not None), None))
+    return "" if truth is None else ("right" if truth else "wrong")
+
+
 @conditions("accepted")
 def accepted(book: Book, turn: Turn) -> bool:
     """The proposal became a task."""

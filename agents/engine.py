@@ -5,6 +5,7 @@ Real engines (torch, HTTP servers) live in ``sparring.training.engines``; nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,6 +206,52 @@ class ByteRenderer:
 def encode(text: str) -> bytes:
     """UTF-8 bytes of any str; a lone surrogate becomes ``?``."""
     return text.encode("utf-8", errors="replace")
+
+
+@engines("template")
+class TemplateEngine:
+    """A role's rendered prompt are its words: no model, nothing sampled. For roles that are not trained.
+
+    The template says what a rule can say: ``<verdict>{{ outcome }}</verdict>`` is a critic who tells what the verifier
+    found.
+    """
+
+    class Config(BaseModel):
+        """No options: what is said is the role's ``prompt``."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+    untrainable = "its words are the template's, nobody sampled them"
+    truncates = True  # sampling means nothing to it
+
+    def __init__(self, renderer: Renderer | None = None) -> None:
+        self._renderer = renderer or ByteRenderer()
+
+    @classmethod
+    def beside(cls, config: Config, policy: Any, present: Any) -> TemplateEngine:
+        """Words are turned to tokens by the policy's own renderer."""
+        return cls(policy.renderer)
+
+    @classmethod
+    def serve(cls, config: Config, policy: Any) -> TemplateEngine:
+        """For a scenario whose roles all speak from templates."""
+        return cls(policy.renderer)
+
+    async def load(self, version: int, weights: Weights) -> None:
+        """There is no model to put weights into."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    policy_version = 0
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The newest message of each request, whole, with unknown log-probs."""
+        return [self._complete(request.messages[-1].content) for request in requests]
+
+    def _complete(self, text: str) -> Completion:
+        ids = tokens_of(text, self._renderer)
+        return Completion(ids, (math.nan,) * len(ids), Finish.STOP, engine="template", text=text)
 
 
 Answer = Callable[[str, Request], str]

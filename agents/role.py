@@ -20,6 +20,8 @@ from .engine import Message
 from .seal import NONCE, broken, inside
 from .templates import Prompt, load_prompt
 
+OUTCOME = "outcome"
+SEEN = (RUBRIC, OUTCOME)  # what a role may see besides what the environment discloses
 WORDS = ("parameters", "said", "last", "heard", "tools", NONCE)
 
 
@@ -36,6 +38,7 @@ class View:
 
     ``said`` maps an author to its last words on the branch, ``last`` is the newest message, ``heard`` all messages
     since this role last spoke, ``tools`` a line for each tool of the environment, ``nonce`` the word of this call.
+    ``outcome`` is the verifier's word on the attempt before it, ``right`` or ``wrong``, for roles that see it.
     """
 
     task: Task | None = None
@@ -46,6 +49,7 @@ class View:
     criteria: Sequence[str] = ()
     tools: Sequence[str] = ()
     nonce: str = ""
+    outcome: str = ""
 
     def variables(self, sees: Sequence[str]) -> dict[str, Any]:
         """What a template may name: parameters, payload, the secrets in ``sees``, and the conversation."""
@@ -55,6 +59,8 @@ class View:
             known |= {name: self.task.secret[name] for name in sees if name in self.task.secret}
         if RUBRIC in sees:
             known[RUBRIC] = tuple(self.criteria)
+        if OUTCOME in sees:
+            known[OUTCOME] = self.outcome
         conversation = (
             dict(self.parameters),
             dict(self.said),
@@ -90,7 +96,7 @@ class Role:
 
     @property
     def sees(self) -> tuple[str, ...]:
-        """Names of secrets (or ``rubric``) this role may read."""
+        """Names of secrets, ``rubric`` and ``outcome`` that this role may read."""
         return self.spec.sees
 
     def prompt_at(self, name: str | None) -> Prompt:
@@ -142,7 +148,7 @@ def make_role(name: str, spec: RoleSpec, folder: Path | None = None) -> Role:
 
 def check_sees(role: Role, disclosures: Sequence[str]) -> None:
     """Refuse a ``sees`` entry that the environment does not disclose; raises ``ScenarioError``."""
-    allowed = (*disclosures, RUBRIC)
+    allowed = (*disclosures, *SEEN)
     for name in role.sees:
         if name not in allowed:
             hint = nearest(name, allowed)

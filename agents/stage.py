@@ -19,11 +19,11 @@ from sparring.scenarios.schema import NodeSpec
 from sparring.scenarios.seeds import derive
 
 from .book import ENVIRONMENT, Book
-from .conditions import VERIFIER, outcome
+from .conditions import VERIFIER, outcome, outcome_before
 from .engine import DEMONSTRATION, Completion, Engine, Message, Renderer, Request, spoken, tokens_of
 from .hollow import hollow
 from .rewards import Reward
-from .role import Role, View
+from .role import OUTCOME, Role, View
 from .rubric import given_rubric
 from .seal import NONCE, sealed, word
 from .templates import Prompt
@@ -89,12 +89,15 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
         view = _view(runtime, role, name, parent)
         context, follows, news = _context(runtime, role, prompt, parent, view, node.fresh)
         before = book.prompt_ids(follows) + context.token_ids, book.messages(follows) + news
+        trained = _trained_under(book, role, node, parent, before[0])
         task = book.task(parent)
         for sample in range(node.samples):
             seed = runtime.derived(name, parent, sample)
             key = task.key if task else None
             place = first + len(drafts)
-            drafts.append(Turn(place, parent, name, role.name, "", sample, follows, context, task=key, seed=seed))
+            drafts.append(
+                Turn(place, parent, name, role.name, "", sample, follows, context, trained, task=key, seed=seed)
+            )
             read.append(before)
             book.heard[place] = news
     shown = await _demonstrations(runtime, role, name, drafts) | _turned_down(runtime, role, prompt, drafts)
@@ -151,7 +154,8 @@ def _role(runtime: Runtime, name: str, node: NodeSpec) -> Role:
 def _view(runtime: Runtime, role: Role, name: str, parent: int | None) -> View:
     """What lies before the role at node ``name``, with the word of this call."""
     view = runtime.book.view(role.name, parent, role.sees)
-    return replace(view, tools=runtime.tools, nonce=_nonce(runtime, name, parent))
+    word = outcome_before(runtime.book, parent) if OUTCOME in role.sees else ""
+    return replace(view, tools=runtime.tools, nonce=_nonce(runtime, name, parent), outcome=word)
 
 
 def _nonce(runtime: Runtime, name: str, parent: int | None) -> str:
@@ -167,6 +171,16 @@ def _context(
     if before is None:
         return runtime.renderer.open(messages), None, tuple(messages)
     return runtime.renderer.extend(before.finish, messages), before.index, tuple(messages)
+
+
+def _trained_under(book: Book, role: Role, node: NodeSpec, parent: int | None, read: tuple[int, ...]) -> Segment | None:
+    """The prompt of the role's newest turn at ``node.train_as``; ``None``: what was read, there is no other."""
+    if node.train_as is None:
+        return None
+    stand_in = (turn for turn in book.path(parent) if turn.node == node.train_as and turn.author == role.name)
+    before = next(stand_in, None)
+    prompt = None if before is None else book.trained_prompt(before.index)
+    return None if prompt is None or prompt.token_ids == read else prompt
 
 
 def _turned_down(runtime: Runtime, role: Role, prompt: Prompt, drafts: Sequence[Turn]) -> dict[int, Completion]:

@@ -36,7 +36,8 @@ ALWAYS_THERE = (
     *("parameters", "said", "last", "heard", "tools", "nonce"),  # what a role's view gives
     *("range", "dict", "namespace", "cycler", "joiner"),  # what jinja gives
 )
-ALWAYS_SEEN = ("rubric",)  # a role may see the rubrics of its branch whatever the environment discloses
+# what a role may see whatever the environment discloses: rubrics of its branch, the verifier's word on the attempt
+ALWAYS_SEEN = ("rubric", "outcome")
 PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
 SCORE_OF = re.compile(r"(?P<whose>[\w-]+)\.(?P<score>[\w-]+)")  # a node's or role's score in play of the whole graph
 

@@ -15,6 +15,8 @@ def check_graph(graph: GraphSpec, roles: Iterable[str], problems: Problems) -> N
     for name, node in graph.nodes.items():
         if node.role is not None and node.role not in names:
             problems.add(("graph", "nodes", name, "role"), unknown("role", node.role, names))
+        if node.train_as is not None:
+            _check_stand_in(graph, name, node.train_as, problems)
     if graph.start not in graph.nodes:
         problems.add(("graph", "start"), unknown("node", graph.start, graph.nodes))
     elif graph.nodes[graph.start].do is not None:
@@ -23,6 +25,17 @@ def check_graph(graph: GraphSpec, roles: Iterable[str], problems: Problems) -> N
         )
     if _edges_name_nodes(graph, names, problems) and graph.start in graph.nodes:
         _check_paths(graph, problems)
+
+
+def _check_stand_in(graph: GraphSpec, name: str, other: str, problems: Problems) -> None:
+    """``train_as`` names a node where the same role speaks."""
+    path, role = ("graph", "nodes", name, "train_as"), graph.nodes[name].role
+    if other not in graph.nodes:
+        problems.add(path, unknown("node", other, graph.nodes))
+    elif graph.nodes[other].role != role:
+        mine = [node for node, spec in graph.nodes.items() if spec.role == role and node != name]
+        there = f"name one of its own: {', '.join(mine)}" if mine else "it speaks nowhere else; remove train_as"
+        problems.add(path, f"{other!r} is no node of role {role!r}, so nothing is said there to train like; {there}")
 
 
 def _edges_name_nodes(graph: GraphSpec, roles: list[str], problems: Problems) -> bool:

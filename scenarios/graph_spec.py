@@ -26,14 +26,18 @@ class NodeSpec(Spec):
     pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
     at_most: Whole | None = Field(default=None, ge=1)
     fresh: Flag = False
+    train_as: str | None = None
     refuse: tuple[Literal["hidden", "told", "easy"], ...] = ("hidden",)
 
     @model_validator(mode="after")
     def _one_actor(self) -> NodeSpec:
         if (self.role is None) == (self.do is None):
             raise ValueError("a node needs exactly one of role: or do:")
-        if self.do is not None and (self.samples != 1 or self.prompt is not None or self.fresh):
-            raise ValueError("samples, prompt and fresh are for nodes with a role: the environment acts once per turn")
+        speaks = self.samples != 1 or self.prompt is not None or self.fresh or self.train_as is not None
+        if self.do is not None and speaks:
+            raise ValueError(
+                "samples, prompt, fresh and train_as are for nodes with a role: the environment acts once per turn"
+            )
         if self.do != "admit" and self.refuse != ("hidden",):
             raise ValueError("refuse is for nodes with do: admit, where proposals become tasks")
         return self

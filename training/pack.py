@@ -20,7 +20,10 @@ from .rows import ADVANTAGE, BEHAVIOUR, REWARD, UNKNOWN, Row, Span
 if TYPE_CHECKING:
     from sparring.scenarios.schema import RoleSpec
 
-    from .losses.base import Loss
+    from .losses.base import Aggregate, Loss
+
+
+Count = tuple["Aggregate", int]  # how a loss averages: over what, and by which constant length
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,20 @@ def pack(
     loss_of: Callable[[AdvantageRow], str] = lambda row: "policy",
     shaped: Container[str] = (),
 ) -> Packed:
-    """Rows for every conversation that holds a token to train, with one denominator per role and loss.
+    """Rows for every conversation that holds a token to train, with one denominator per role.
 
-    ``loss_of`` names the loss a turn is for. A turn of weight 0 is in no row and in no denominator. A turn whose
+    ``loss_of`` names the loss a turn is for; losses that average alike divide by one count, so that a turn weighs the
+    same in whichever of them it is. A turn of weight 0 is in no row and in no denominator. A turn whose
     advantage is 0 is in the denominator, and in a row only when its loss reads ``every_token`` or is ``shaped``: the
     estimator that goes on to its tokens has not spoken yet.
     """
     by_place = {Place(row.episode, row.turn): row for row in advantages if row.weight}
     found = list(chains(episodes, by_place))
     share_of: dict[Place, float] = {}
-    for (_, name), members in _by_loss(found, by_place, loss_of).items():
+    counted = {name: (part.aggregate, getattr(part, "length", 0)) for name, part in losses.items()}
+    for (_, count), members in _by_count(found, by_place, lambda row: counted[loss_of(row)]).items():
         counts = [[by_place[place].n_tokens for place in places] for places in members]
-        part = losses[name]
-        divided = shares(counts, part.aggregate, getattr(part, "length", 0))
+        divided = shares(counts, *count)
         for places, per_turn in zip(members, divided, strict=True):
             share_of |= dict(zip(places, per_turn, strict=True))
     whole = {name for name, part in losses.items() if part.every_token or name in shaped}
@@ -113,16 +117,16 @@ def history(episode: Episode, leaf: Turn) -> list[Turn]:
     return chain[::-1]
 
 
-def _by_loss(
-    found: Sequence[Chain], by_place: Mapping[Place, AdvantageRow], loss_of: Callable[[AdvantageRow], str]
-) -> dict[tuple[str, str], list[list[Place]]]:
-    """For each role and loss its trajectories, as lists of the turns trained."""
-    groups: defaultdict[tuple[str, str], list[list[Place]]] = defaultdict(list)
+def _by_count(
+    found: Sequence[Chain], by_place: Mapping[Place, AdvantageRow], count_of: Callable[[AdvantageRow], Count]
+) -> dict[tuple[str, Count], list[list[Place]]]:
+    """For each role and way of counting its trajectories, as lists of the turns trained."""
+    groups: defaultdict[tuple[str, Count], list[list[Place]]] = defaultdict(list)
     for chain in found:
-        mine: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
+        mine: defaultdict[tuple[str, Count], list[Place]] = defaultdict(list)
         for index in sorted(chain.trained):
             row = by_place[Place(chain.episode, index)]
-            mine[row.role, loss_of(row)].append(Place(chain.episode, index))
+            mine[row.role, count_of(row)].append(Place(chain.episode, index))
         for key, places in mine.items():
             groups[key].append(places)
     return groups

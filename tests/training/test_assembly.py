@@ -27,7 +27,7 @@ from sparring.scenarios.schema import Edge, GraphSpec, NodeSpec, RoleSpec, Sampl
 from sparring.storage.records import AdvantageRow
 from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.engines.render import ChatRenderer
-from sparring.training.losses.presets import Dapo
+from sparring.training.losses.presets import Dapo, Grpo, Shaped
 from sparring.training.pack import pack
 from sparring.training.rows import Row
 
@@ -202,6 +202,21 @@ def test_every_turn_is_trained_once_under_the_prompt_for_the_update(turns: list[
         drawn = row.streams["logprob_old"][span.start : span.stop]
         assert all(map(math.isnan, drawn)) if unseen(turns, turn) else tuple(drawn) == turn.logprobs
     assert sum(map(bool, (share for row in rows for share in row.coefficient_T))) == sum(len(t.token_ids) for t in said)
+
+
+def test_turns_of_two_losses_that_average_alike_share_one_denominator() -> None:
+    """An inserted turn weighs as much as a sampled one, however few are inserted."""
+    turns = (spoken(0, (1,), (10, 11)), spoken(1, (1,), (12, 13)), spoken(2, (1,), (14, 15)))
+    losses = {"policy": Dapo(), "inserted": Shaped(), "mean": Grpo()}
+    episode, rows = conversation(*turns), pulled(1.0, 1.0, 1.0)
+
+    def coefficients(last: str) -> list[float]:
+        packed = pack([episode], rows, SOLVER, losses, lambda row: last if row.turn == 2 else "policy")
+        assert [row.loss for row in packed.rows] == ["policy", "policy", last]
+        return [row.coefficient_T[-1] for row in packed.rows]
+
+    assert coefficients("inserted") == pytest.approx([1 / 6] * 3)
+    assert coefficients("mean") == pytest.approx([1 / 4, 1 / 4, 1 / 2])  # it averages otherwise: a count of its own
 
 
 def test_what_follows_the_last_trained_turn_is_not_read() -> None:
