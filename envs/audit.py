@@ -173,11 +173,15 @@ def own_tasks(environment: Environment) -> Draw:
 
     def draw(rng: Generator, index: int) -> Task:
         parameters = {name: values[0] for name, values in environment.parameters.items()}
-        names = sorted(parameters)
+        names = sorted({*parameters, *environment.ranges})
         if index % 2 and names:
             name = names[(index // 2) % len(names)]
-            values = environment.parameters[name]
-            parameters[name] = values[int(rng.integers(len(values)))]
+            if name in parameters:
+                values = environment.parameters[name]
+                parameters[name] = values[int(rng.integers(len(values)))]
+            else:
+                low, high = environment.ranges[name]
+                parameters[name] = low + float(rng.random()) * (high - low)
         return environment.sample(parameters, rng)
 
     return draw

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
+import numpy as np
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +40,9 @@ class Environment(gymnasium.Env[str, str]):
     Config: ClassVar[type[BaseModel]] = NoOptions
     parameters: ClassVar[Mapping[str, Sequence[Any]]] = {}
     """Curriculum parameters and the values each may take."""
+    ranges: ClassVar[Mapping[str, tuple[int | float, int | float]]] = {}
+    """Curriculum parameters that are continuous, and the bounds of each. Whole bounds mean that it is a whole number;
+    such a one may stand in ``parameters`` too."""
     disclosures: ClassVar[tuple[str, ...]] = ()
     """Names in ``Task.secret`` that a role's ``sees`` may ask for."""
     junk: ClassVar[tuple[str, ...]] = (
@@ -134,6 +138,14 @@ class Environment(gymnasium.Env[str, str]):
         """What these options make of ``parameters``, ``disclosures``, ``row_fields`` and ``measures``; checks read them
         off what is returned."""
         return cls
+
+    @property
+    def parameter_space(self) -> gymnasium.spaces.Box | None:
+        """``ranges`` as a box, one dimension per parameter in their order; ``None`` when there are none."""
+        if not self.ranges:
+            return None
+        low, high = zip(*self.ranges.values(), strict=True)
+        return gymnasium.spaces.Box(np.array(low, np.float64), np.array(high, np.float64), dtype=np.float64)
 
     @property
     def addressee(self) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from .arms_checks import check_arms
 from .engine_checks import check_engines, check_sampling
 from .errors import SparringError
 from .graph_checks import check_graph
@@ -52,7 +53,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
         check_recipe(scenario.recipe, Scenario.model_fields, problems)
     _check_lora(scenario, problems)
     _check_zeros(scenario, problems)
-    _check_arms(complete.curriculum, world, problems)
+    check_arms(complete, world, problems)
     check_rewards(complete, world, problems)
     for name, role in scenario.roles.items():
         _check_role(role, ("roles", name), world, complete.rewards, problems)
@@ -199,23 +200,6 @@ def _check_lora(scenario: Scenario, problems: Problems) -> None:
         )
     if scenario.policy.lora is not None and not scenario.policy.lora.modules:
         problems.add(("policy", "lora", "modules"), "is empty; name linear layers of the model, or all")
-
-
-def _check_arms(curriculum: Ref, world: Any, problems: Problems) -> None:
-    """Curriculum arms name parameters of the environment, and values it allows when it lists them."""
-    arms, allowed = curriculum.options.get("arms"), getattr(world, "parameters", None)
-    if not isinstance(arms, Mapping) or not isinstance(allowed, Mapping):
-        return
-    for name, values in arms.items():
-        path: KeyPath = ("curriculum", "arms", name)
-        if name not in allowed:
-            problems.add(path, unknown("parameter of the environment", name, allowed))
-            continue
-        choices = allowed[name]
-        if isinstance(choices, (list, tuple, range, set, frozenset)) and isinstance(values, (list, tuple)):
-            for index, value in enumerate(values):
-                if value not in choices:
-                    problems.add((*path, index), f"found {shown(value)}; allowed: {', '.join(map(str, choices))}")
 
 
 def _check_names(scenario: Scenario, graph: GraphSpec | None, problems: Problems) -> None:

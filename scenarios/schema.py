@@ -120,10 +120,14 @@ class GroupSpec(Spec):
 
 
 class EvaluationSpec(Spec):
-    """Held-out tasks every ``every`` steps (0: never); ``metrics`` are ``accuracy`` and ``pass@k``."""
+    """Held-out tasks every ``every`` steps (0: never); ``metrics`` are ``accuracy`` and ``pass@k``.
+
+    The tasks are spread evenly over ``arms``, parameters and values of each; over the curriculum's own when absent.
+    """
 
     every: Whole = Field(default=10, ge=0)
     tasks: Whole = Field(default=200, ge=1)
+    arms: dict[str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = ("accuracy",)
     temperature: Number = Field(default=1.0, ge=0, le=10)
 

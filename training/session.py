@@ -29,7 +29,7 @@ from .auditing import audited
 from .canary import Canary
 from .course import Course, Moment, adapters_of, folder_of, info, learner_for
 from .curriculum.base import Curriculum
-from .curriculum.grid import spread
+from .curriculum.grid import arms, spread
 from .evaluate import Evaluation, Measured, evaluation_graph
 from .gate import Gate
 from .plan import Plan
@@ -255,11 +255,11 @@ class _Parts:
         return measured
 
     def _held_out(self) -> list[tuple[str, Task]]:
-        """The evaluation's tasks: the environment's held-out split, spread evenly over the curriculum's arms."""
+        """The evaluation's tasks: the environment's held-out split, spread evenly over its arms or the curriculum's."""
         scenario = self.scenario
         if not scenario.evaluation.every:
             return []
-        cells = spread(scenario.curriculum.options)
+        cells = arms(scenario.evaluation.arms) if scenario.evaluation.arms else spread(scenario.curriculum.options)
         rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
         names = list(cells)
         return [

@@ -22,7 +22,7 @@ from .modes import MODES
 from .modes.base import Desk, Refused
 from .modes.predict_output import count_lines, traced, verify
 from .options import CodeOptions
-from .programs import DEEPEST
+from .programs import DEEPEST, MAGNITUDES
 from .sandbox import Sandbox, borrow, give_back
 
 __all__ = ["CodeEnvironment", "CodeOptions", "count_lines", "verify"]
@@ -39,6 +39,7 @@ class CodeEnvironment(Environment):
 
     Config = CodeOptions
     parameters: ClassVar = {"depth": range(1, DEEPEST + 1)}
+    ranges: ClassVar = {"depth": (1, DEEPEST), "magnitude": MAGNITUDES}
     disclosures = ("reference", "trace")
     row_fields: ClassVar = {"program": str}
     examples = tuple({"mode": name} for name in MODES)
@@ -68,13 +69,14 @@ class CodeEnvironment(Environment):
         self.mode = MODES[self.config.mode](self.desk)
         facet = self.facet(self.config)
         # the class speaks for its default mode, an instance for its own
-        vars(self).update(parameters=facet.parameters, disclosures=facet.disclosures, row_fields=facet.row_fields)
+        vars(self).update(parameters=facet.parameters, ranges=facet.ranges)
+        vars(self).update(disclosures=facet.disclosures, row_fields=facet.row_fields)
         self.moment = self.mode.start()
 
     @classmethod
     def facet(cls, config: BaseModel) -> Any:
-        """What these options make of the class attributes: ``parameters``, ``disclosures``, ``row_fields`` and
-        ``payload_fields`` stand on what is returned."""
+        """What these options make of the class attributes: ``parameters``, ``ranges``, ``disclosures``,
+        ``row_fields`` and ``payload_fields`` stand on what is returned."""
         return MODES[str(getattr(config, "mode", "predict_output"))]
 
     @property

@@ -15,7 +15,9 @@ from numpy.random import Generator
 
 VARIABLES = "abcd"
 DEEPEST = 6
-LARGEST = 99  # every value a program computes or prints lies in -99..99
+LITERAL = 9  # the largest number that is written out, unless ``magnitude`` says otherwise
+WIDEST = 11  # every value a program computes or prints is at most so many times its largest literal: -99..99
+MAGNITUDES = (0.5, 4.0)  # powers of ten that the largest literal may be: 3 to 10000
 HELD_OUT_ONE_IN = 10
 
 Split = Literal["train", "held_out"]
@@ -44,14 +46,20 @@ def write(depth: int, rng: Generator, split: Split | None = None) -> str:
     return write_solved(depth, rng, split).program
 
 
-def write_solved(depth: int, rng: Generator, split: Split | None = None) -> Solved:
-    """Like ``write``, with trace and output; ``split`` keeps to one side of ``held_out``. Raises ``ValueError``."""
+def write_solved(depth: int, rng: Generator, split: Split | None = None, magnitude: float | None = None) -> Solved:
+    """Like ``write``, with trace and output; ``split`` keeps to one side of ``held_out``. Raises ``ValueError``.
+
+    Literals go up to 10 ** ``magnitude`` (0.5 to 4), values to eleven times that; absent: up to 9, and to 99.
+    """
     if not 1 <= depth <= DEEPEST:
         raise ValueError(f"depth is {depth}; programs have 1 to {DEEPEST} assignment lines")
     if split not in (None, "train", "held_out"):
         raise ValueError(f"split is {split!r}; it is 'train', 'held_out' or None for both")
+    if magnitude is not None and not MAGNITUDES[0] <= magnitude <= MAGNITUDES[1]:
+        raise ValueError(f"magnitude is {magnitude}; it lies between {MAGNITUDES[0]} and {MAGNITUDES[1]}")
+    literal = LITERAL if magnitude is None else round(10**magnitude)
     while True:
-        solved = _attempt(depth, rng)
+        solved = _attempt(depth, rng, literal)
         if solved is not None and (split is None or held_out(solved.program) == (split == "held_out")):
             return solved
 
@@ -62,39 +70,43 @@ def held_out(program: str) -> bool:
     return bucket % HELD_OUT_ONE_IN == 0
 
 
-def _attempt(depth: int, rng: Generator) -> Solved | None:
-    """One try; ``None`` when a value leaves the range, a line repeats, or the first line turns out dead."""
+def _attempt(depth: int, rng: Generator, literal: int) -> Solved | None:
+    """One try with literals up to ``literal``.
+
+    ``None`` when a value leaves the range, a line repeats, or the first line turns out dead.
+    """
     first = _pick(rng, VARIABLES)
-    values = {first: int(rng.integers(10))}
+    largest = WIDEST * literal
+    values = {first: int(rng.integers(literal + 1))}
     steps = [_Step(f"{first}={values[first]}", first, values[first])]
     for _ in range(depth - 1):
-        step = _statement(rng, values)
-        if step.line == steps[-1].line or (step.value is not None and abs(step.value) > LARGEST):
+        step = _statement(rng, values, literal)
+        if step.line == steps[-1].line or (step.value is not None and abs(step.value) > largest):
             return None
         if step.value is not None:
             values[step.name] = step.value
         steps.append(step)
-    line, printed = _print(rng, values, steps[-1].name)
+    line, printed = _print(rng, values, steps[-1].name, literal)
     lines = [step.line for step in steps] + [line]
-    if abs(printed) > LARGEST or _first_line_is_dead(lines):
+    if abs(printed) > largest or _first_line_is_dead(lines):
         return None
     trace = tuple(f"{step.name}={step.value}" for step in steps if step.value is not None)
     return Solved("\n".join(lines), trace, str(printed))
 
 
-def _statement(rng: Generator, values: dict[str, int]) -> _Step:
+def _statement(rng: Generator, values: dict[str, int], literal: int) -> _Step:
     """A line that reads at least one defined variable; two-variable forms appear once two are defined."""
     names = sorted(values)
     x = _pick(rng, names)
     if len(names) > 1 and rng.integers(2):
         y = _pick(rng, [name for name in names if name != x])
         return _of_two(rng, values, x, y)
-    return _of_one(rng, values, x)
+    return _of_one(rng, values, x, literal)
 
 
-def _of_one(rng: Generator, values: dict[str, int], x: str) -> _Step:
+def _of_one(rng: Generator, values: dict[str, int], x: str, literal: int) -> _Step:
     target = _pick(rng, VARIABLES)
-    small, factor = int(rng.integers(1, 10)), int(rng.integers(2, 4))
+    small, factor = int(rng.integers(1, literal + 1)), int(rng.integers(2, 4))
     old = values[x]
     forms = (
         _Step(f"{target}={x}+{small}", target, old + small),
@@ -125,12 +137,12 @@ def _of_two(rng: Generator, values: dict[str, int], x: str, y: str) -> _Step:
     return forms[int(rng.integers(len(forms)))]
 
 
-def _print(rng: Generator, values: dict[str, int], last: str) -> tuple[str, int]:
+def _print(rng: Generator, values: dict[str, int], last: str, literal: int) -> tuple[str, int]:
     """The print line and its value; it always reads the variable set last, so the last line is never dead."""
     others = [name for name in sorted(values) if name != last]
     kind = int(rng.integers(6))
     if kind == 0:
-        small = int(rng.integers(1, 10))
+        small = int(rng.integers(1, literal + 1))
         return f"print({last}-{small})", values[last] - small
     if kind <= 2 and others:
         other = _pick(rng, others)

@@ -21,6 +21,7 @@ NEEDS_OPTIONS = {
     ("group_stage", "demonstrations"),
     ("group_stage", "insert"),
     ("group_stage", "replace"),
+    ("curriculum", "alp_gmm"),
     *(("reward", name) for name in ("max", "min", "product", "mean")),
     *(("environment", name) for name in ("gymnasium", "reasoning_gym", "textarena", "verifiers", "mcp")),
 }

@@ -1,35 +1,23 @@
-"""The curriculum goes where the policy is learning, and goes on after a restart."""
+"""Arms, boxes and what a curriculum is told: the rules that every kind shares."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.training.curricula import rng
 
 from sparring.envs.types import Pick
-from sparring.training.advantages.group import Grpo
-from sparring.training.curriculum.arms import RandomArms
+from sparring.training.curriculum.arms import BlockedArms, InterleavedArms, RandomArms
 from sparring.training.curriculum.bandits import SelfEvolving
 from sparring.training.curriculum.base import Outcome, Wanted, figures
-from sparring.training.curriculum.grid import Axis, Value, arms, cells
-from sparring.training.groups import Group, Member, Place
+from sparring.training.curriculum.grid import Axis, Value, arms, cells, spread
 
 DEPTHS: dict[str, tuple[Value, ...]] = {"depth": (1, 2, 3)}
 EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"
-
-
-def grpo(rewards: list[float]) -> list[float]:
-    members = [Member(Place(0, at), reward) for at, reward in enumerate(rewards)]
-    return Grpo()([Group.of("solver", "solve", "x", members)])[0]
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(seed))
 
 
 def came(*advantages: float) -> Outcome:
@@ -38,15 +26,6 @@ def came(*advantages: float) -> Outcome:
 
 def bandit(rate: float = 0.5, temperature: float = 0.1) -> SelfEvolving:
     return SelfEvolving(SelfEvolving.Config(arms=DEPTHS, rate=rate, temperature=temperature))
-
-
-def learn(curriculum: SelfEvolving, chances: dict[str, float], steps: int, seed: int = 0) -> None:
-    """A learner who is right with these chances on each arm; what the trainer would report is observed."""
-    draw = rng(seed)
-    for _ in range(steps):
-        for pick in curriculum.propose(Wanted(4, 12), draw):
-            right = (draw.random(8) < chances[pick.arm]).astype(float).tolist()
-            curriculum.observe(pick, came(*np.abs(grpo(right)).tolist()))
 
 
 def test_values_follow_the_formula() -> None:
@@ -61,38 +40,11 @@ def test_values_follow_the_formula() -> None:
     )
 
 
-def test_the_signal_peaks_where_half_succeed() -> None:
-    draw = rng()
-    signal = [
-        np.mean([np.mean(np.abs(grpo((draw.random(64) < p).astype(float).tolist()))) for _ in range(50)])
-        for p in (0.1, 0.3, 0.5, 0.7, 0.9)
-    ]
-    assert int(np.argmax(signal)) == 2
-    assert signal == pytest.approx([2 * math.sqrt(p * (1 - p)) for p in (0.1, 0.3, 0.5, 0.7, 0.9)], abs=0.05)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_mass_goes_to_what_can_be_learned_and_moves_on_when_it_is(seed: int) -> None:
-    curriculum = bandit()
-    learn(curriculum, {EASY: 1.0, LEARNABLE: 0.5, HARD: 0.0}, 50, seed)
-    assert curriculum.weights()[LEARNABLE] > 0.6
-    learn(curriculum, {EASY: 1.0, LEARNABLE: 1.0, HARD: 0.5}, 50, seed + 100)
-    assert curriculum.weights()[HARD] > 0.6
-
-
 def test_nothing_observed_teaches_nothing() -> None:
     curriculum = bandit()
     curriculum.observe(Pick(EASY), Outcome(episodes=3))
     curriculum.observe(Pick("an arm of another scenario"), came(1.0))
     assert curriculum.weights() == pytest.approx(dict.fromkeys((EASY, LEARNABLE, HARD), 1 / 3))
-
-
-def test_state_survives_json_bit_for_bit() -> None:
-    curriculum, again = bandit(), bandit()
-    learn(curriculum, {EASY: 0.9, LEARNABLE: 0.4, HARD: 0.1}, 7)
-    again.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
-    assert again.weights() == curriculum.weights()
-    assert again.propose(Wanted(4, 12), rng(5)) == curriculum.propose(Wanted(4, 12), rng(5))
 
 
 def test_random_arms_are_uniform() -> None:
@@ -161,3 +113,26 @@ def test_values_listed_and_ranges_cut_make_one_grid() -> None:
 def test_a_range_begins_with_its_lower_bound() -> None:
     with pytest.raises(ValueError, match=r"size: \[2\.0, 1\.0\] is no range"):
         RandomArms.Config(ranges={"size": (2.0, 1.0)})
+
+
+def test_interleaved_arms_come_round_and_go_on_where_the_last_step_ended() -> None:
+    curriculum = InterleavedArms(InterleavedArms.Config(arms={"depth": (1, 2, 3)}))
+    steps = [curriculum.propose(Wanted(2, 6, step, 9), rng()) for step in (1, 2, 3)]
+    assert [[pick.arm for pick in picks] for picks in steps] == [[EASY, LEARNABLE], [EASY, HARD], [LEARNABLE, HARD]]
+    again = InterleavedArms(InterleavedArms.Config(arms={"depth": (1, 2, 3)}))
+    assert again.propose(Wanted(2, 6, 3, 9), rng(1)) == steps[2]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(None, [1, 1, 1, 2, 2, 3, 3]), (3, [1, 2, 3, 3, 3, 3, 3])])
+def test_blocks_come_in_the_order_written(steps: int | None, expected: list[int]) -> None:
+    curriculum = BlockedArms(BlockedArms.Config(arms={"depth": (3, 2, 1)}, steps=steps))
+    for step, depth in enumerate(expected, 1):
+        (pick,) = curriculum.propose(Wanted(4, 12, step, 7), rng(step))
+        assert (pick.parameters, pick.count) == ({"depth": 4 - depth}, 12)
+        assert curriculum.weights()[pick.arm] == 1.0
+
+
+def test_tasks_are_spread_over_the_middles_of_a_box() -> None:
+    options = {"arms": {"kind": ["x"]}, "ranges": {"size": [0.0, 3.0]}, "cells": 3}
+    assert [cell["size"] for cell in spread(options).values()] == [0.5, 1.5, 2.5]
+    assert spread({}) == {"any": {}}

@@ -6,7 +6,7 @@ They are the controls of those that do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -37,7 +37,7 @@ class RandomArms:
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
-        arms: dict[str, tuple[Value, ...]] = {}
+        arms: dict[str, Annotated[tuple[Value, ...], Field(min_length=1)]] = {}
         ranges: dict[str, Bounds] = {}
         cells: int = Field(default=3, ge=1, le=100)
 
@@ -81,3 +81,39 @@ class RandomArms:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing to restore."""
+
+
+class InterleavedArms(RandomArms):
+    """One arm after the other, over and over, in the order written."""
+
+    def propose(self, wanted: Wanted, rng: Generator) -> list[Pick]:
+        """The next arms; where they begin follows from the step alone."""
+        names, first = list(self.cells), (wanted.step - 1) * wanted.picks
+        return self.picked([names[(first + place) % len(names)] for place in range(wanted.picks)], wanted, rng)
+
+
+class BlockedArms(RandomArms):
+    """One arm at a time, each for its share of the steps, in the order written: easy to hard, or hard to easy.
+
+    After the last block its arm stays.
+    """
+
+    class Config(RandomArms.Config):
+        """``steps``: how many the blocks take together, the whole run when absent."""
+
+        steps: int | None = Field(default=None, ge=1)
+
+    def __init__(self, config: Config | None = None) -> None:
+        settings = config or self.Config()
+        super().__init__(settings)
+        self.steps, self.now = settings.steps, next(iter(self.cells))
+
+    def propose(self, wanted: Wanted, rng: Generator) -> list[Pick]:
+        """The arm whose block it is."""
+        names, steps = list(self.cells), self.steps or wanted.steps
+        self.now = names[min(len(names) - 1, (wanted.step - 1) * len(names) // steps)]
+        return self.picked([self.now] * wanted.picks, wanted, rng)
+
+    def weights(self) -> dict[str, float]:
+        """All on the arm whose block it is."""
+        return {name: float(name == self.now) for name in self.cells}

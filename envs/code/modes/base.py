@@ -112,6 +112,7 @@ class Mode:
 
     name: ClassVar[str]
     parameters: ClassVar[Mapping[str, Sequence[Any]]] = {"depth": DEPTHS}
+    ranges: ClassVar[Mapping[str, tuple[int | float, int | float]]] = {}
     disclosures: ClassVar[tuple[str, ...]] = ("reference",)
     row_fields: ClassVar[Mapping[str, type]] = {}
     payload_fields: ClassVar[tuple[str, ...]] = ()

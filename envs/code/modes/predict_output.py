@@ -12,7 +12,7 @@ from sparring.envs.types import Criterion, Score, Task
 from sparring.scenarios.errors import ScenarioError
 
 from ..answers import parse, strip_fences
-from ..programs import write_solved
+from ..programs import DEEPEST, MAGNITUDES, write_solved
 from .base import Mode, Refused, Split, without
 
 
@@ -23,10 +23,11 @@ class PredictOutput(Mode):
     disclosures = ("reference", "trace")
     row_fields: ClassVar = {"program": str}
     payload_fields = ("program",)
+    ranges: ClassVar = {"depth": (1, DEEPEST), "magnitude": MAGNITUDES}
 
     def sample(self, parameters: Mapping[str, Any], rng: Generator, split: Split) -> Task:
-        """A generated program of ``depth`` assignments."""
-        solved = write_solved(int(parameters.get("depth", 1)), rng, split)
+        """A generated program of ``depth`` assignments, with literals up to 10 ** ``magnitude`` (9 when absent)."""
+        solved = write_solved(int(parameters.get("depth", 1)), rng, split, parameters.get("magnitude"))
         return self._made(solved.program, solved.output, solved.trace, parameters, "generator")
 
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task:
