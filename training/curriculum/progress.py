@@ -30,10 +30,11 @@ class LearningProgress:
     class Config(BaseModel):
         """``ranges`` names continuous parameters and the bounds of each; whole bounds make whole numbers.
 
-        ``fit_every``: tasks between two fits, and tasks that each reads. ``components``: fewest and most that are tried.
-        ``random``: share of picks from anywhere in the box, once there is a mixture. ``memory``: newest tasks among which the nearest is looked for.
-        ``cells``: parts that each range is cut into for the names of arms, for figures and for evaluation; picks do not
-        know them. ``role``: whose rewards are heard (all trained roles' when absent).
+        ``fit_every``: tasks between two fits, and newest tasks that each reads. ``components``: fewest and most that
+        are tried. ``random``: share of picks from anywhere in the box, once there is a mixture. ``memory``: newest
+        tasks among which the nearest is looked for. ``cells``: parts that each range is cut into for the names of arms,
+        for figures and for evaluation; picks do not know them. ``role``: whose rewards are heard (all trained roles'
+        when absent).
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
