@@ -23,7 +23,8 @@ class Book:
     """One growing episode. ``states`` holds environment snapshots by environment turn; ``over`` the turns after which
     the environment takes no more actions, ``seats`` the roles that hear each other only through the environment,
     ``heard`` what a role newly read before it spoke, as messages, ``failures`` why an environment or an engine could
-    not make a turn. ``seed`` is the key of the task that proposals of this episode are about."""
+    not make a turn, ``reached`` the turns of a search, by its node and the turn it is below, with whether each was sent
+    on. ``seed`` is the key of the task that proposals of this episode are about."""
 
     index: int = 0
     pick: int = 0
@@ -39,6 +40,7 @@ class Book:
     seats: frozenset[str] = frozenset()
     failures: dict[int, str] = field(default_factory=dict)
     heard: dict[int, tuple[Message, ...]] = field(default_factory=dict)
+    reached: dict[tuple[str, int], dict[int, bool]] = field(default_factory=dict)
     note: str = ""
 
     def reserve(self, count: int) -> int:

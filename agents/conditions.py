@@ -14,6 +14,7 @@ from .book import Book
 
 RIGHT_AT = 0.5  # a graded verifier counts as right from here on
 VERIFIER = "verifier"
+VERDICTS = {"right": 1.0, "wrong": 0.0}  # what a verdict is worth as a number
 
 
 def outcome(score: Score | None) -> bool | None:

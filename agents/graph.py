@@ -22,9 +22,10 @@ from sparring.envs.types import Ending, Episode, Task, Turn
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import conditions, nearest
 from sparring.scenarios.schema import END as LEAVE
-from sparring.scenarios.schema import GraphSpec, NodeSpec
+from sparring.scenarios.schema import GraphSpec, NodeSpec, SearchSpec
 
 from .book import ENVIRONMENT, Book
+from .search import select
 from .stage import Runtime, admit, speak, stand, step
 from .world import reset_one
 
@@ -62,7 +63,8 @@ class Exit:
 
 @dataclass(frozen=True)
 class RoleGraph:
-    """A compiled graph with the spec it came from. ``longest`` is the number of turns a branch may have.
+    """A compiled graph with the spec it came from. ``longest`` is the number of turns a branch may have, ``visits`` how
+    often nodes are visited at most.
 
     ``entry`` are the exits of its ``admit`` nodes: a task that is given enters where an accepted proposal would.
     """
@@ -70,6 +72,7 @@ class RoleGraph:
     spec: GraphSpec
     compiled: CompiledStateGraph[State, Runtime, State, State]
     longest: int
+    visits: int
     entry: tuple[Exit, ...] = ()
 
     def inbox(self, book: Book, given: Turn | None, seed: bool = False) -> dict[str, list[int]]:
@@ -108,7 +111,8 @@ def build_graph(spec: GraphSpec) -> RoleGraph:
         graph.add_node(name, _visitor(name, node, exits[name], longest), destinations=(*targets, END))
     graph.add_conditional_edges(START, lambda state: [*state["inbox"]] or END, [*spec.nodes, END])
     entry = tuple(out for name, node in spec.nodes.items() if node.do == "admit" for out in exits[name])
-    return RoleGraph(spec, graph.compile(), longest, entry)
+    searches = sum((node.search or SearchSpec()).simulations for node in spec.nodes.values() if node.do == "select")
+    return RoleGraph(spec, graph.compile(), longest, longest + searches * len(spec.nodes), entry)
 
 
 def _known(name: str, spec: GraphSpec) -> None:
@@ -118,7 +122,7 @@ def _known(name: str, spec: GraphSpec) -> None:
         raise ScenarioError(f"graph: no node {name!r}{meant} nodes: {', '.join(spec.nodes)}")
 
 
-ACTS: dict[str | None, Visit] = {None: speak, "admit": admit, "step": step}
+ACTS: dict[str | None, Visit] = {None: speak, "admit": admit, "step": step, "select": select}
 
 
 def _visitor(name: str, node: NodeSpec, exits: Sequence[Exit], longest: int) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -181,7 +185,7 @@ async def play(
         with tracing_context(enabled=False):  # nothing leaves the machine, whatever LANGSMITH_TRACING says
             await graph.compiled.ainvoke(
                 {"inbox": inbox, "done": {}},
-                {"recursion_limit": graph.longest + 2},
+                {"recursion_limit": graph.visits + 2},
                 context=own,
             )
     except Exception as failure:  # the one border that turns our own failures into data

@@ -79,7 +79,8 @@ def _check_paths(graph: GraphSpec, problems: Problems) -> None:
 
 def _next(graph: GraphSpec, name: str, conditional: bool = True) -> Iterator[str]:
     for arrow in graph.arrows():
-        if arrow.source == name and arrow.target != END and (conditional or arrow.condition is None):
+        bounded = arrow.condition is not None or graph.nodes[name].do == "select"  # a search ends with its budget
+        if arrow.source == name and arrow.target != END and (conditional or not bounded):
             yield arrow.target
 
 

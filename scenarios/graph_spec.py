@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from .ref import Flag, Spec, Whole
+from .ref import Flag, Number, Spec, Whole
 
 END = "END"
 EDGE = re.compile(
@@ -16,11 +16,27 @@ EDGE = re.compile(
 )
 
 
+class SearchSpec(Spec):
+    """How a node with ``do: select`` looks for the turn to expand next in the tree below a task.
+
+    ``simulations`` turns are expanded per task, the task's own expansion included. ``policy``: uct (down the branch
+    with the largest Q + ``explore`` sqrt(ln N above / N)), best_first (the largest Q) or breadth (the shallowest). Q is
+    the mean of the verifier over the ends below, N their number; unvisited first, so every new branch is followed to an
+    end. ``leaf``: a score (or ``verdict``: a judge's word) an unfinished branch is worth until an end below is known.
+    """
+
+    simulations: Whole = Field(default=8, ge=1, le=1024)
+    policy: Literal["uct", "best_first", "breadth"] = "uct"
+    explore: Number = Field(default=1.0, ge=0)
+    depth: Whole | None = Field(default=None, ge=1)
+    leaf: str | None = None
+
+
 class NodeSpec(Spec):
-    """One node of a graph: a role speaks (``role``), or the environment acts (``do``)."""
+    """One node of a graph: a role speaks (``role``), the environment acts, or turns are sent on (``do``)."""
 
     role: str | None = None
-    do: Literal["admit", "step"] | None = None
+    do: Literal["admit", "step", "select"] | None = None
     samples: Whole = Field(default=1, ge=1, le=1024)
     prompt: str | None = None
     pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
@@ -28,6 +44,7 @@ class NodeSpec(Spec):
     fresh: Flag = False
     train_as: str | None = None
     refuse: tuple[Literal["hidden", "told", "easy"], ...] = ("hidden",)
+    search: SearchSpec | None = None
 
     @model_validator(mode="after")
     def _one_actor(self) -> NodeSpec:
@@ -40,6 +57,10 @@ class NodeSpec(Spec):
             )
         if self.do != "admit" and self.refuse != ("hidden",):
             raise ValueError("refuse is for nodes with do: admit, where proposals become tasks")
+        if self.search is not None and self.do != "select":
+            raise ValueError("search is for nodes with do: select, which send turns on to be expanded")
+        if self.do == "select" and (self.pick != "all" or self.at_most is not None):
+            raise ValueError("pick and at_most are for nodes that act: do: select chooses by its search")
         return self
 
 
@@ -108,6 +129,22 @@ class GraphSpec(Spec):
     def arrows(self) -> tuple[Arrow, ...]:
         """Every edge with one target each, in the order written; leaving the graph is the target ``END``."""
         return tuple(Arrow(edge.source, target, edge.condition) for edge in self.edges for target in edge.targets)
+
+    def straight(self) -> tuple[Arrow, ...]:
+        """The arrows of play without search: past every ``do: select`` node, on while the environment takes actions."""
+        found: dict[Arrow, None] = {}
+        for arrow in self.arrows():
+            if self._selects(arrow.source):
+                continue
+            ways = [arrow]
+            if self._selects(arrow.target):
+                on = [way for way in self.arrows() if way.source == arrow.target and not self._selects(way.target)]
+                ways = [Arrow(arrow.source, w.target, w.condition or arrow.condition or "unfinished") for w in on]
+            found |= dict.fromkeys(ways)
+        return tuple(found)
+
+    def _selects(self, name: str) -> bool:
+        return name in self.nodes and self.nodes[name].do == "select"
 
     @property
     def proposes(self) -> bool:

@@ -22,6 +22,8 @@ def mermaid(graph: GraphSpec) -> str:
 
 
 def _shape(name: str, node: NodeSpec) -> str:
+    if node.do == "select":
+        return f'{{"{name}: select"}}'
     if node.do is not None:
         return f'(["{name}: environment {node.do}"])'
     notes = [f"x{node.samples}"] if node.samples > 1 else []

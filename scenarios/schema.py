@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from .digest import digest
-from .graph_spec import END, Arrow, Edge, GraphSpec, NodeSpec
+from .graph_spec import END, Arrow, Edge, GraphSpec, NodeSpec, SearchSpec
 from .health_spec import HealthSpec, LimitSpec
 from .problems import KeyPath
 from .recipe_spec import RecipeSpec
@@ -26,7 +26,7 @@ __all__ = [
     "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec",
     "Flag", "GraphSpec", "GroupSpec", "HealthSpec", "LimitSpec", "LoraSpec", "NodeSpec", "Number",
     "OptimizerSpec", "PolicySpec", "RecipeSpec", "Ref", "ReferenceSpec", "RoleSpec", "RolloutSpec", "Sampling",
-    "Scenario", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole", "located",
+    "Scenario", "SearchSpec", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole", "located",
 ]  # fmt: skip
 
 

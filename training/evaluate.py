@@ -29,10 +29,11 @@ ALL = {"samples": 1, "pick": "all", "at_most": None}
 def attempt_graph(spec: GraphSpec, samples: int) -> GraphSpec:
     """The part of a graph that answers a task: its first role node whose turn the environment steps, and that step.
 
-    Who the environment goes on with directly after that step (the same role, using tools; other seats) belongs to it.
+    Who the environment goes on with directly after that step (the same role, using tools; other seats) belongs to it;
+    a search between the two is passed by: what is measured is the policy alone.
     Raises ``ScenarioError`` when no role's turn is ever acted out: there is no accuracy to measure.
     """
-    arrows = [arrow for arrow in spec.arrows() if {arrow.source, arrow.target} <= set(spec.nodes)]
+    arrows = [arrow for arrow in spec.straight() if {arrow.source, arrow.target} <= set(spec.nodes)]
     acted = {(source, target) for source, target, _ in arrows}
     for first, step, _ in arrows:
         if spec.nodes[step].do == "step" and spec.nodes[first].role is not None:

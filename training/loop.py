@@ -17,7 +17,7 @@ from .ahead import Ahead
 from .course import Moment, Told, Watch
 from .curriculum.base import Outcome, Wanted, figures
 from .session import Session
-from .summary import Figures, lateness, summarise
+from .summary import Figures, lateness, searched, summarise
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ async def _play(session: Session, step: int) -> Played:
 def _figures(played: Played, step: int) -> Figures:
     trained = {name for name, role in played.moment.scenario.roles.items() if role.trainable}
     late = lateness(played.episodes, step, trained)
-    return {**summarise(played.episodes), **late, "play_seconds": played.seconds}
+    graph = played.moment.scenario.graph_spec()
+    found = searched(played.episodes) if any(node.do == "select" for node in graph.nodes.values()) else {}
+    return {**summarise(played.episodes), **late, **found, "play_seconds": played.seconds}
 
 
 async def _begin(session: Session, served: Figures, watch: Watch) -> None:

@@ -10,7 +10,7 @@ from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.engine import DEMONSTRATION
 from sparring.agents.rewards import judged
 from sparring.agents.stage import EMPTY
-from sparring.envs.types import Ending, Episode, Span, Turn, Validity
+from sparring.envs.types import Ending, Episode, Score, Span, Turn, Validity
 
 Figures = dict[str, float | None]
 
@@ -45,6 +45,38 @@ def lateness(episodes: Sequence[Episode], step: int, trained: Collection[str]) -
     if not tokens:
         return {}
     return {"late": sum(by * count for by, count in late) / tokens, "late/most": float(max(by for by, _ in late))}
+
+
+def searched(episodes: Sequence[Episode]) -> Figures:
+    """What tree searches made of their tasks, as means over tasks that were attempted.
+
+    ``search/turns`` is the number of role turns below a task, ``search/depth`` that on its longest branch,
+    ``search/ends`` the ends that were judged, ``search/right`` the share of them that is right, ``search/found`` the
+    share of tasks with a right end, ``search/mixed`` of those with a right and a wrong one.
+    """
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        for key in dict.fromkeys(turn.task for turn in episode.turns if turn.task is not None):
+            mine = [turn for turn in episode.turns if turn.task == key]
+            below = [turn for turn in mine if turn.token_ids]
+            above = {turn.parent for turn in mine}
+            lengths = [len([one for one in episode.ancestors(turn.index) if one in below]) for turn in below]
+            last = [turn for turn in mine if turn.index not in above]
+            known = [outcome(score) for turn in last for score in [_mark(episode, turn)] if score is not None]
+            right = [one for one in known if one is not None]
+            if right:
+                for name, value in (
+                    ("turns", len(below)), ("depth", max(lengths, default=0)), ("ends", len(right)),
+                    ("right", fmean(right)), ("found", any(right)), ("mixed", len(set(right)) > 1),
+                ):  # fmt: skip
+                    found[f"search/{name}"].append(float(value))
+    return {name: fmean(values) for name, values in found.items()}
+
+
+def _mark(episode: Episode, turn: Turn) -> Score | None:
+    """What the environment said of a branch that ends with this turn."""
+    above = episode.ancestors(turn.index)
+    return next((score for one in above if (score := episode.score(one.index, VERIFIER)) is not None), None)
 
 
 def _turns(episodes: Sequence[Episode]) -> Iterator[tuple[Episode, Turn]]:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.graph_checks import check_graph
 from sparring.scenarios.load import SHIPPED, load, load_graph
 from sparring.scenarios.mermaid import mermaid
+from sparring.scenarios.problems import Problems, Sources
 from sparring.scenarios.schema import Edge, GraphSpec, Scenario
 
 Small = Callable[..., Scenario]
@@ -36,6 +38,9 @@ MISFITS = [
     ("{role: critic}", "{role: critic, train_as: solv}", 9, "judge.train_as: unknown node 'solv'"),
     ("{role: critic}", "{role: critic, train_as: solve}", 9, "'solve' is no node of role 'critic'"),
     ("brief/critic", "critique/indication_brief", 5, "reads outcome, which the role does not see"),
+    ("{role: critic}", "{role: critic, search: {policy: uct}}", 9, "search is for nodes with do: select"),
+    ("{role: critic}", "{do: select, search: {policy: ucb}}", 9, "found 'ucb'; did you mean 'uct'?"),
+    ("{role: critic}", "{do: select, pick: first}", 9, "do: select chooses by its search"),
     ("{role: critic}", "{role: critic, pick: rigth}", 9, "pick: found 'rigth'; did you mean 'right'?"),
     ("{role: critic}", "{role: critic, prompt: brief/nothing}", 9, "graph.nodes.judge.prompt: no prompt"),
     ("    judge:", "    jud ge:", 7, "cannot name a node"),
@@ -181,6 +186,15 @@ def test_a_graph_is_drawn_with_every_node_and_condition() -> None:
         "n2 --> done",
     ):
         assert text in drawn
+
+
+def test_a_search_ends_with_its_budget_so_its_loop_needs_no_condition() -> None:
+    nodes = {"act": {"role": "solver"}, "move": {"do": "step"}, "look": {"do": "select"}}
+    graph = GraphSpec.model_validate({"nodes": nodes, "edges": ["act -> move", "move -> look", "look -> act"]})
+    problems = Problems(Sources("graph"))
+    check_graph(graph, ["solver"], problems)
+    assert problems.found == []
+    assert 'n2{"look: select"}' in mermaid(graph)
 
 
 def test_a_graph_file_tells_its_lines(tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ def test_both_seats_of_a_game_belong_to_what_is_measured() -> None:
     assert set(part.nodes) == {"one", "two", "act"}
 
 
+def test_a_search_is_passed_by_in_what_is_measured() -> None:
+    whole = graph(
+        {"solve": {"role": "solver"}, **STEP, "look": {"do": "select"}}, "solve -> act", "act -> look", "look -> solve"
+    )
+    part = attempt_graph(whole, 1)
+    assert set(part.nodes) == {"solve", "act"}
+    assert [tuple(arrow) for arrow in part.arrows()] == [("solve", "act", None), ("act", "solve", "unfinished")]
+
+
 def test_a_graph_without_a_step_cannot_be_measured() -> None:
     with pytest.raises(ScenarioError, match="no role's turn leads to"):
         attempt_graph(graph({"solve": {"role": "solver"}}), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,21 +21,24 @@ class Preference:
     L = -(1 - s) log sigmoid(beta h) - s log sigmoid(-beta h), h = sum of chosen log-ratios pi / reference - sum of
     rejected ones, s the label smoothing. hinge: max(0, 1 - beta h). ipo: (h - 1 / (2 beta))^2 with means in h for sums,
     as TRL reads it. simpo: sigmoid's form of beta h - margin with mean log pi in h and no reference. ``nll`` adds
-    -mean log pi of the chosen text.
-    Source: DPO, arXiv 2305.18290; hinge 2305.10425; ipo 2310.12036; simpo 2405.14734; nll 2404.19733.
+    -mean log pi of the chosen text. A pair's own s is read from the size of its advantages, 1 - 2 s.
+    Source: DPO, arXiv 2305.18290; hinge 2305.10425; ipo 2310.12036; simpo 2405.14734; nll 2404.19733; visits
+    2405.00451.
     Gradient: -beta (sigmoid(-beta h) - s) grad h: the surer the order already is, the less.
     """
 
     class Config(BaseModel):
         """``form`` and ``beta`` (for simpo 2.0 is usual); ``margin`` (simpo only); ``smoothing`` (sigmoid and simpo):
-        the chance that a pair is the wrong way round; ``nll``: weight of the chosen text's own likelihood.
+        the chance s that a pair is the wrong way round, or ``visits``: each pair's own, 1 / (N chosen / N rejected + 1)
+        with N the score ``visits``; pairs whose s would not be below 0.5 are left out. ``nll``: weight of the chosen
+        text's own likelihood.
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
         form: Form = "sigmoid"
         beta: float = Field(default=0.1, gt=0)
         margin: float = Field(default=0.0, ge=0)
-        smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+        smoothing: Annotated[float, Field(ge=0, lt=0.5)] | Literal["visits"] = 0.0
         nll: float = Field(default=0.0, ge=0)
 
         @model_validator(mode="after")
@@ -64,7 +67,8 @@ class Preference:
             loss_N = (1 - config.beta * h_N).relu()
         else:
             z_N = config.beta * h_N - config.margin
-            loss_N = -(1 - config.smoothing) * logsigmoid(z_N) - config.smoothing * logsigmoid(-z_N)
+            s_N = (1 - tokens.advantage_N.abs()) / 2 if config.smoothing == "visits" else config.smoothing
+            loss_N = -(1 - s_N) * logsigmoid(z_N) - s_N * logsigmoid(-z_N)
         if config.nll:
             loss_N = loss_N - config.nll * _mean(tokens, tokens.logprob_N, tokens.advantage_N > 0)
         return (tokens.coefficient_N * loss_N).sum()

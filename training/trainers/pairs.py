@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field, Strict
 
 from sparring.envs.types import Episode, Turn
+from sparring.scenarios.errors import ScenarioError
 from sparring.storage.records import AdvantageRow, GroupRow
 
 from ..groups import Group, Member, Place
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sparring.scenarios.schema import RoleSpec
 
 Level = Literal["sequence", "step"]
+VISITS = "visits"
 
 
 class Pairing(Where):
@@ -58,10 +60,10 @@ class Found:
     pairs: tuple[Pair, ...]
 
 
-def find(played: Played, pairing: Pairing) -> list[Found]:
-    """The pairs of every group of the roles it is for."""
+def find(played: Played, pairing: Pairing, visited: bool = False) -> list[Found]:
+    """The pairs of every group of the roles it is for; ``visited``: each as sure as its visit counts make it."""
     return [
-        Found(group, tuple(_of_group(group, played.episodes, pairing)))
+        Found(group, tuple(_of_group(group, played.episodes, pairing, visited)))
         for group in groups_of(played, pairing, shown=pairing.demonstrations)
     ]
 
@@ -97,7 +99,15 @@ def paired(found: Sequence[Found], roles: Mapping[str, RoleSpec], loss: str) -> 
                 _teach(taught, rows[-1], sign, len(groups), spec.weight, one.group)
         groups.append(_recorded(len(groups), one))
     figures = {"pairs": float(len(rows) // 2), "groups": float(len(groups))}
+    gaps = [_gap(taught, pair) for one in found for pair in one.pairs]
+    figures |= {"gap": math.fsum(gaps) / len(gaps)} if gaps else {}
     return Made(rows, groups, list(taught.values()), figures=figures)
+
+
+def _gap(taught: Mapping[Place, AdvantageRow], pair: Pair) -> float:
+    """The difference between the rewards of the two turns that are compared."""
+    better, worse = (taught[Place(row.spans[-1].episode, row.spans[-1].turn)].reward or 0.0 for row in pair)
+    return better - worse
 
 
 def _recorded(index: int, found: Found) -> GroupRow:
@@ -124,16 +134,32 @@ def _teach(taught: dict[Place, AdvantageRow], row: Row, sign: float, group: int,
         )
 
 
-def _of_group(group: Group, episodes: Sequence[Episode], pairing: Pairing) -> list[Pair]:
+def _of_group(group: Group, episodes: Sequence[Episode], pairing: Pairing, visited: bool) -> list[Pair]:
     ranked = sorted(group.members, key=lambda member: -member.reward)
     made = []
     for better, worse in _candidates(ranked, episodes, pairing):
-        pair = build(better.place, worse.place, episodes, pairing.level)
+        doubt = _doubt(better.place, worse.place, episodes) if visited else 0.0
+        if doubt >= 0.5:
+            continue
+        pair = build(better.place, worse.place, episodes, pairing.level, 1.0 - 2.0 * doubt)
         if pair is not None:
             made.append(pair)
             if pairing.pairs != "all" or len(made) == pairing.at_most:
                 break
     return made
+
+
+def _doubt(better: Place, worse: Place, episodes: Sequence[Episode]) -> float:
+    """The chance that a pair is the wrong way round: 1 / (N better / N worse + 1), N the visits of a tree search."""
+    counts = []
+    for place in (better, worse):
+        score = episodes[place.episode].score(place.turn, VISITS)
+        if score is None or score.value is None:
+            raise ScenarioError(
+                f"trainer dpo: smoothing: {VISITS} needs turns with a score {VISITS}; the reward value gives it"
+            )
+        counts.append(score.value)
+    return counts[1] / max(1.0, math.fsum(counts))
 
 
 def _candidates(ranked: Sequence[Member], episodes: Sequence[Episode], pairing: Pairing) -> list[tuple[Member, Member]]:
@@ -152,11 +178,14 @@ def _likeness(one: Member, other: Member, episodes: Sequence[Episode]) -> float:
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def build(better: Place, worse: Place, episodes: Sequence[Episode], level: Level) -> Pair | None:
-    """Both sides from where they part; ``None`` when they answer different prompts or one has no token of its own."""
+def build(better: Place, worse: Place, episodes: Sequence[Episode], level: Level, sure: float = 1.0) -> Pair | None:
+    """Both sides from where they part; ``None`` when they answer different prompts or one has no token of its own.
+
+    Their advantages are ``sure`` and -``sure``.
+    """
     chains = [conversation(episodes[at], episodes[at].turns[turn]) for at, turn in (better, worse)]
     if level == "step":
-        return _apart(_side(better, chains[0], [better.turn], 1.0), _side(worse, chains[1], [worse.turn], -1.0))
+        return _apart(_side(better, chains[0], [better.turn], sure), _side(worse, chains[1], [worse.turn], -sure))
     if _opening(chains[0]) != _opening(chains[1]):
         return None
     one, other = ([turn.index for turn in chain if turn.token_ids] for chain in chains)
@@ -164,7 +193,7 @@ def build(better: Place, worse: Place, episodes: Sequence[Episode], level: Level
     one, other = ([index for index in side if index not in both] for side in (one, other))
     if not one or not other:  # one conversation goes on from the other
         return None
-    chosen, rejected = _side(better, chains[0], one, 1.0), _side(worse, chains[1], other, -1.0)
+    chosen, rejected = _side(better, chains[0], one, sure), _side(worse, chains[1], other, -sure)
     return Pair(chosen, rejected) if chosen.token_ids != rejected.token_ids else None
 
 

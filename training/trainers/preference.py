@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..losses.preference import Preference
 from .base import Made, Played
-from .pairs import Pairing, find, paired
+from .pairs import VISITS, Pairing, find, paired
 from .picks import check_names
 from .policy_gradient import MAIN
 
@@ -39,4 +39,4 @@ class PreferencePairs:
 
     def make(self, played: Played) -> Made:
         """Two rows per pair in one unit; a role's coefficients add up to its weight."""
-        return paired(find(played, self.config), played.roles, MAIN)
+        return paired(find(played, self.config, self.config.smoothing == VISITS), played.roles, MAIN)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from sparring.envs.types import Episode
+from sparring.envs.types import Episode, Score
+from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.schema import OptimizerSpec, Scenario, TrainingSpec
 from sparring.training.learner import Learner, Update
 from sparring.training.model import Model
@@ -205,3 +206,34 @@ def test_a_demonstration_is_the_better_side_only_when_asked_for(scenario: World,
     step = played([episode({"verifier": 0.0}, {"verifier": 1.0, "engine": "demonstration"})])
     assert sides(part(scenario(), demonstrations=True).make(step)) == [(2, 1)]
     assert not part(scenario()).make(step).rows
+
+
+def visited(episode: Episode, counts: dict[int, int]) -> Episode:
+    """The same turns with the visits a search would have counted."""
+    more = {at: (*episode.scores.get(at, ()), Score.valued("visits", count, "test")) for at, count in counts.items()}
+    return dataclasses.replace(episode, scores={**episode.scores, **more})
+
+
+@pytest.mark.parametrize(("best", "worst"), [(3, 1), (9, 1), (5, 4)])
+def test_a_pair_visited_unevenly_is_doubted_by_its_counts(
+    best: int, worst: int, scenario: World, played: Play, three: Episode, model: Any
+) -> None:
+    counted = visited(three, {1: worst, 2: best, 3: 1})
+    own, plain = part(scenario(), smoothing="visits"), part(scenario(), smoothing=1 / (best / worst + 1))
+    one, told = gradient(model, list(own.make(played([counted])).rows), own.losses["policy"])
+    other, expected = gradient(model, list(plain.make(played([three])).rows), plain.losses["policy"])
+    assert ((one - other).norm() / other.norm()).item() < 1e-5
+    assert told.figures["train/loss"] == pytest.approx(expected.figures["train/loss"], abs=1e-6)
+
+
+def test_a_worse_turn_visited_as_often_makes_no_pair(scenario: World, played: Play, three: Episode) -> None:
+    trainer = part(scenario(), smoothing="visits")
+    assert sides(trainer.make(played([visited(three, {1: 2, 2: 2, 3: 1})]))) == [(2, 3)]
+    with pytest.raises(ScenarioError, match="visits"):
+        trainer.make(played([three]))
+
+
+def test_the_gap_of_the_pairs_is_the_mean_difference_of_their_rewards(
+    scenario: World, played: Play, three: Episode
+) -> None:
+    assert part(scenario(), pairs="all").make(played([three])).figures["gap"] == pytest.approx((1.0 + 0.5 + 0.5) / 3)
