@@ -22,6 +22,7 @@ from .templates import Prompt, load_prompt
 
 OUTCOME = "outcome"
 SEEN = (RUBRIC, OUTCOME)  # what a role may see besides what the environment discloses
+NO_HELP: Mapping[str, Sequence[str]] = {"wanted": (), "unwanted": ()}
 WORDS = ("parameters", "said", "last", "heard", "tools", NONCE)
 
 
@@ -39,6 +40,7 @@ class View:
     ``said`` maps an author to its last words on the branch, ``last`` is the newest message, ``heard`` all messages
     since this role last spoke, ``tools`` a line for each tool of the environment, ``nonce`` the word of this call.
     ``outcome`` is the verifier's word on the attempt before it, ``right`` or ``wrong``, for roles that see it.
+    ``scaffold`` is help: what is ``wanted`` and what is ``unwanted``.
     """
 
     task: Task | None = None
@@ -50,6 +52,7 @@ class View:
     tools: Sequence[str] = ()
     nonce: str = ""
     outcome: str = ""
+    scaffold: Mapping[str, Sequence[str]] = field(default_factory=lambda: NO_HELP)
 
     def variables(self, sees: Sequence[str]) -> dict[str, Any]:
         """What a template may name: parameters, payload, the secrets in ``sees``, and the conversation."""
@@ -69,7 +72,7 @@ class View:
             tuple(self.tools),
             self.nonce,
         )
-        return known | dict(zip(WORDS, conversation, strict=True))
+        return known | dict(zip(WORDS, conversation, strict=True)) | {"scaffold": self.scaffold}
 
 
 class Role:
@@ -149,7 +152,8 @@ def make_role(name: str, spec: RoleSpec, folder: Path | None = None) -> Role:
 def check_sees(role: Role, disclosures: Sequence[str]) -> None:
     """Refuse a ``sees`` entry that the environment does not disclose; raises ``ScenarioError``."""
     allowed = (*disclosures, *SEEN)
-    for name in role.sees:
+    shown = () if role.spec.scaffold is None else (role.spec.scaffold.shows,)
+    for name in (*role.sees, *shown):
         if name not in allowed:
             hint = nearest(name, allowed)
             meant = f"did you mean {hint!r}? " if hint else ""

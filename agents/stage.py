@@ -25,6 +25,7 @@ from .hollow import hollow
 from .rewards import Reward
 from .role import OUTCOME, Role, View
 from .rubric import given_rubric
+from .scaffold import drawn, items_of
 from .seal import NONCE, sealed, word
 from .templates import Prompt
 from .world import Acted, Pool, Proposal, Standing, admit_all, demonstrate_all, step_all
@@ -32,6 +33,7 @@ from .world import Acted, Pool, Proposal, Standing, admit_all, demonstrate_all, 
 POLICY = "policy"
 EMPTY = "empty_answer"  # a score without a value: a judge's turn about an answer without content; its note says why
 RULE = "rule"  # what such a turn names as its engine
+Read = tuple[tuple[int, ...], tuple[Message, ...]]  # all that a role has read when it speaks: tokens, and messages
 MAX_TURNS = 4096  # an episode that would grow beyond this stops growing
 
 
@@ -84,7 +86,7 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
     first = book.reserve(len(parents) * node.samples)
     prompt = role.prompt_at(node.prompt)
     drafts: list[Turn] = []
-    read: list[tuple[tuple[int, ...], tuple[Message, ...]]] = []
+    read: list[Read] = []
     for parent in parents:
         view = _view(runtime, role, name, parent)
         context, follows, news = _context(runtime, role, prompt, parent, view, node.fresh)
@@ -95,11 +97,11 @@ async def speak(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[i
             seed = runtime.derived(name, parent, sample)
             key = task.key if task else None
             place = first + len(drafts)
-            drafts.append(
-                Turn(place, parent, name, role.name, "", sample, follows, context, trained, task=key, seed=seed)
-            )
-            read.append(before)
-            book.heard[place] = news
+            draft = Turn(place, parent, name, role.name, "", sample, follows, context, trained, task=key, seed=seed)
+            helped = _helped(runtime, role, prompt, draft, view, node.samples)
+            drafts.append(draft if helped is None else helped[0])
+            read.append(before if helped is None else helped[1])
+            book.heard[place] = news if helped is None else helped[1][1]
     shown = await _demonstrations(runtime, role, name, drafts) | _turned_down(runtime, role, prompt, drafts)
     asked = [place for place in range(len(drafts)) if place not in shown]
     own = runtime.derived(role.name)
@@ -181,6 +183,28 @@ def _trained_under(book: Book, role: Role, node: NodeSpec, parent: int | None, r
     before = next(stand_in, None)
     prompt = None if before is None else book.trained_prompt(before.index)
     return None if prompt is None or prompt.token_ids == read else prompt
+
+
+def _helped(
+    runtime: Runtime, role: Role, prompt: Prompt, draft: Turn, view: View, siblings: int
+) -> tuple[Turn, Read] | None:
+    """The draft as it opens a conversation with help, which its update does not read; ``None`` where it reads none."""
+    spec, book = role.spec.scaffold, runtime.book
+    if spec is None or draft.follows is not None:
+        return None
+    items = items_of(spec.shows, book.rubrics_before(view.task, draft.parent), view.task)
+    if not items:
+        return None
+    help = drawn(spec, items, draft.sample, siblings, draft.seed)
+    book.give(draft.index, [help.score()])
+    if not help.places:
+        return None
+    messages = role.observe(
+        replace(view, scaffold=help.variables), role.prompt_at(spec.prompt) if spec.prompt else prompt
+    )
+    context = runtime.renderer.open(messages)
+    stripped = None if help.kept else draft.train_context or draft.context
+    return draft.amended(context=context, train_context=stripped), (context.token_ids, tuple(messages))
 
 
 def _turned_down(runtime: Runtime, role: Role, prompt: Prompt, drafts: Sequence[Turn]) -> dict[int, Completion]:

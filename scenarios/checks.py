@@ -34,7 +34,7 @@ from .schema import GraphSpec, Ref, RoleSpec, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
 ALWAYS_THERE = (
-    *("parameters", "said", "last", "heard", "tools", "nonce"),  # what a role's view gives
+    *("parameters", "said", "last", "heard", "tools", "nonce", "scaffold"),  # what a role's view gives
     *("range", "dict", "namespace", "cycler", "joiner"),  # what jinja gives
 )
 # what a role may see whatever the environment discloses: rubrics of its branch, the verifier's word on the attempt
@@ -244,6 +244,8 @@ def _check_role(role: RoleSpec, path: KeyPath, world: Any, own: Mapping[str, Ref
     for index, name in enumerate(role.sees if world is not None else ()):
         if name not in secrets:
             problems.add((*path, "sees", index), unknown("disclosure", name, secrets))
+    if role.scaffold is not None and world is not None and role.scaffold.shows not in secrets:
+        problems.add((*path, "scaffold", "shows"), unknown("disclosure", role.scaffold.shows, secrets))
 
 
 def _secrets(world: Any) -> set[str]:
@@ -308,13 +310,30 @@ def _check_prompts(scenario: Scenario, graph: GraphSpec, world: Any, problems: P
             problems.add(path, f"the role cannot be made: {type(error).__name__}: {error}")
             continue
         _check_reads(getattr(role, "prompt", None), spec, secret, there, path, problems)
-        for node_name, node in graph.nodes.items():
-            if node.role == name and node.prompt is not None and hasattr(role, "prompt_at"):
-                at: KeyPath = ("graph", "nodes", node_name, "prompt")
+        others: dict[KeyPath, str | None] = {
+            ("graph", "nodes", at, "prompt"): node.prompt for at, node in graph.nodes.items() if node.role == name
+        }
+        if spec.scaffold is not None:
+            others["roles", name, "scaffold", "prompt"] = spec.scaffold.prompt
+            _check_scaffold(role, spec.scaffold.prompt, ("roles", name, "scaffold"), problems)
+        for at, prompt in others.items():
+            if prompt is not None and hasattr(role, "prompt_at"):
                 try:
-                    _check_reads(role.prompt_at(node.prompt), spec, secret, there, at, problems)
+                    _check_reads(role.prompt_at(prompt), spec, secret, there, at, problems)
                 except SparringError as error:
                     problems.add(at, str(error))
+
+
+def _check_scaffold(role: Any, prompt: str | None, path: KeyPath, problems: Problems) -> None:
+    """The prompt that is to show help reads it."""
+    try:
+        read = role.prompt_at(prompt)
+    except SparringError:
+        return  # told where the prompt is looked up
+    if "scaffold" not in read.variables:
+        problems.add(
+            path, f"the template {shown(read.name)} shows no help: it does not read scaffold; name one that does"
+        )
 
 
 def _readable(scenario: Scenario, world: Any) -> set[str] | None:

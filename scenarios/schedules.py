@@ -34,14 +34,15 @@ from .schema import Scenario
 # Numbers that the loop asks for anew at every step. A part's options are among them, its name is not.
 CHANGING = (
     "roles.*.weight", "roles.*.reward.*", "roles.*.discount", "roles.*.demonstrated", "roles.*.sampling.*",
+    "roles.*.scaffold.share", "roles.*.scaffold.kept",
     "environment.*", "rewards.*.*", "rollout.episodes", "rollout.picks",
     "curriculum.*", "group.stages.*.*", "training.advantage.*", "training.loss.*", "training.trainers.*.*",
     "training.optimizer.lr", "training.optimizer.weight_decay", "training.optimizer.betas.*", "training.max_grad_norm",
     "training.epochs", "training.minibatches",
 )  # fmt: skip
 CAN = (
-    "a role's weight, discount, demonstrated, rewards and sampling; rollout.episodes and rollout.picks; options of "
-    "environment, rewards, curriculum, "
+    "a role's weight, discount, demonstrated, rewards, sampling and scaffold; rollout.episodes and rollout.picks; "
+    "options of environment, rewards, curriculum, "
     "group.stages, training.advantage, training.loss and training.trainers; training.optimizer.lr, weight_decay and "
     "betas; training.max_grad_norm, epochs and minibatches"
 )

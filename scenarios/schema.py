@@ -26,7 +26,8 @@ __all__ = [
     "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec",
     "Flag", "GraphSpec", "GroupSpec", "HealthSpec", "LimitSpec", "LoraSpec", "NodeSpec", "Number",
     "OptimizerSpec", "PolicySpec", "RecipeSpec", "Ref", "ReferenceSpec", "RoleSpec", "RolloutSpec", "Sampling",
-    "Scenario", "SearchSpec", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole", "located",
+    "ScaffoldSpec", "Scenario", "SearchSpec", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole",
+    "located",
 ]  # fmt: skip
 
 
@@ -38,6 +39,21 @@ class Sampling(Spec):
     top_p: Number | None = Field(default=None, gt=0, le=1)
     top_k: Whole | None = Field(default=None, ge=1)
     min_p: Number | None = Field(default=None, ge=0, le=1)
+
+
+class ScaffoldSpec(Spec):
+    """Help that a role reads while it samples and that its update does not: a part of what it ``shows``.
+
+    ``shows``: ``rubric``, or a secret that the environment discloses. ``share`` of it is shown; with ``spread`` linear
+    sibling i of n sees (n - 1 - i) / (n - 1) of that. ``prompt`` reads it as ``scaffold``; absent: the role's own.
+    ``kept``: share of the helped turns whose update reads the help too. Evaluations show nothing.
+    """
+
+    shows: str = Field(min_length=1)
+    share: Number = Field(default=1.0, ge=0, le=1)
+    spread: Literal["linear", "none"] = "linear"
+    prompt: str | None = None
+    kept: Number = Field(default=0.0, ge=0, le=1)
 
 
 class RoleSpec(Spec):
@@ -56,6 +72,7 @@ class RoleSpec(Spec):
     weight: Number = Field(default=1.0, ge=0)
     adapter: str = ""
     refuse_empty: Flag | None = None
+    scaffold: ScaffoldSpec | None = None
 
     @field_validator("reward", mode="before")
     @classmethod

@@ -206,7 +206,7 @@ def figures(attempts: Sequence[Sequence[bool]], metrics: Sequence[str]) -> dict[
 def _at(role: Any, temperature: float) -> Any:
     spec: RoleSpec = role.spec
     cooled = spec.sampling.model_copy(update={"temperature": temperature})
-    alone = spec.model_copy(update={"sampling": cooled, "demonstrated": 0.0})
+    alone = spec.model_copy(update={"sampling": cooled, "demonstrated": 0.0, "scaffold": None})
     return type(role)(role.name, alone, role.folder)
 
 

@@ -8,7 +8,8 @@ from statistics import fmean
 
 from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.engine import DEMONSTRATION
-from sparring.agents.rewards import judged
+from sparring.agents.rewards import judged, value_of
+from sparring.agents.scaffold import SCAFFOLD
 from sparring.agents.stage import EMPTY
 from sparring.envs.types import Ending, Episode, Score, Span, Turn, Validity
 
@@ -20,14 +21,17 @@ def summarise(episodes: Sequence[Episode]) -> Figures:
 
     ``score/ROLE/NAME`` is the mean of valued scores, ``invalid/NAME`` how many were not usable, ``empty_answer/ROLE``
     how many answers without content a judge was not asked about, ``accepted`` the share of proposals that became
-    tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts that are right, and
-    ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's verdict is true.
+    tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts that are right,
+    ``scaffold/ROLE`` the mean share of help that was shown, ``scaffold_gain/ROLE`` how much more the verifier gave
+    answers that were shown some, and ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's
+    verdict is true.
     """
     figures: Figures = {"episodes": float(len(episodes))}
     figures["broken"] = float(sum(episode.ending is Ending.BROKE for episode in episodes))
     figures["turns"] = float(sum(bool(turn.token_ids) for _, turn in _turns(episodes)))
     figures["tokens"] = float(sum(len(turn.token_ids) for _, turn in _turns(episodes)))
-    return figures | _scores(episodes) | _proposals(episodes) | _first(episodes) | _balanced(episodes)
+    parts = (_scaffolds, _scores, _proposals, _first, _balanced)
+    return {name: value for part in parts for name, value in part(episodes).items()} | figures
 
 
 def lateness(episodes: Sequence[Episode], step: int, trained: Collection[str]) -> Figures:
@@ -96,6 +100,22 @@ def _scores(episodes: Sequence[Episode]) -> Figures:
                 invalid[f"{EMPTY}/{turn.author}"] += 1
     figures: Figures = {name: fmean(values) for name, values in valued.items()}
     return figures | {name: float(count) for name, count in invalid.items()}
+
+
+def _scaffolds(episodes: Sequence[Episode]) -> Figures:
+    shown: defaultdict[str, list[float]] = defaultdict(list)
+    earned: defaultdict[tuple[str, bool], list[float]] = defaultdict(list)
+    for episode, turn in _turns(episodes):
+        share = value_of(episode.score(turn.index, SCAFFOLD))
+        if share is None:
+            continue
+        shown[turn.author].append(share)
+        verdict = value_of(episode.score(turn.index, VERIFIER))
+        if verdict is not None:
+            earned[turn.author, share > 0].append(verdict)
+    figures: Figures = {f"scaffold/{role}": fmean(shares) for role, shares in shown.items()}
+    both = [role for role in shown if earned[role, True] and earned[role, False]]
+    return figures | {f"scaffold_gain/{role}": fmean(earned[role, True]) - fmean(earned[role, False]) for role in both}
 
 
 def _proposals(episodes: Sequence[Episode]) -> Figures:

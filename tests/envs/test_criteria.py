@@ -58,7 +58,7 @@ def test_a_bad_rubric_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
 def test_rubric_trace_asks_for_the_answer_every_lines_value_and_some_working() -> None:
     world = CodeEnvironment({"rubric": "trace", "sandbox": "compute-only"})
     task = world.sample({"depth": 3}, np.random.default_rng(0))
-    answer, *values, penalty = world.rubric(task)
+    *values, answer, penalty = world.rubric(task)
     assert (answer.text, answer.points) == (f"answer is {task.secret['reference']}", 2.0)
     assert [one.text for one in values] == [
         "{} is {} after line {}".format(*step.split("="), line) for line, step in enumerate(task.secret["trace"], 1)

@@ -99,10 +99,10 @@ def verify(said: str, reference: str) -> Score:
 
 
 def traced(task: Task) -> tuple[Criterion, ...]:
-    """Criteria for a worked answer: what is printed, the value each line sets, and no answer without working."""
+    """Criteria for a worked answer: the value each line sets, what is printed, and no answer without working."""
     steps = (step.partition("=") for step in task.secret["trace"])
     values = [Criterion(f"{name} is {value} after line {line}") for line, (name, _, value) in enumerate(steps, 1)]
-    return (Criterion(f"answer is {task.secret['reference']}", 2.0), *values, Criterion("at most 1 words", -1.0))
+    return (*values, Criterion(f"answer is {task.secret['reference']}", 2.0), Criterion("at most 1 words", -1.0))
 
 
 def program_of(row: Mapping[str, Any], where: str) -> str:
