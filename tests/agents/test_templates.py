@@ -23,6 +23,7 @@ SCENE = {
     "trace": ["a=1", "b=2"],
     "reference": "1",
     "rubric": ("1. says a",),
+    "scaffold": {"wanted": ("a is 1 after line 1", "answer is 1"), "unwanted": ("at most 1 words",)},
 }
 
 
