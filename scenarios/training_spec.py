@@ -88,17 +88,18 @@ class TrainingSpec(Spec):
     """The update: how many, what teaches, with which optimiser.
 
     ``objective`` names a bundle of advantage, loss and group stages; what is written beside it wins. ``trainers`` are
-    the parts that make rows of what was played; ``rl`` alone unless said otherwise. Each step is ``epochs`` passes over
-    its rows in ``minibatches`` optimiser updates each. ``layout`` is how rows lie in a batch: padded, or packed end to
-    end; auto packs on a GPU where the model reads packed rows exactly. ``on_bad_step``: what a loss or gradient that is
-    not finite does; it is never applied.
+    the parts that make rows of what was played; ``rl`` alone unless said otherwise, and with ``{}`` nothing is trained:
+    what is played is scored and stored. Each step is ``epochs`` passes over its rows in ``minibatches`` optimiser
+    updates each. ``layout`` is how rows lie in a batch: padded, or packed end to end; auto packs on a GPU where the
+    model reads packed rows exactly. ``on_bad_step``: what a loss or gradient that is not finite does; it is never
+    applied.
     """
 
     steps: Whole = Field(default=60, ge=0)
     objective: str | None = None
     advantage: Ref = Ref(kind="grpo")
     loss: Ref = Ref(kind="dapo")
-    trainers: dict[str, TrainerSpec] = Field(default_factory=lambda: {"rl": TrainerSpec(kind="rl")}, min_length=1)
+    trainers: dict[str, TrainerSpec] = Field(default_factory=lambda: {"rl": TrainerSpec(kind="rl")})
     reference: ReferenceSpec = ReferenceSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     max_grad_norm: Number = Field(default=1.0, gt=0)

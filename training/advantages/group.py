@@ -114,6 +114,37 @@ class Raw:
         return [[reward + self.config.shift for reward in group.reward_G] for group in checked(groups)]
 
 
+@advantages("signed")
+class Signed:
+    """Right and wrong as +1 and -1, less a constant baseline, which sets how much of the pull is positive.
+
+    Formula: 2 R - 1 - baseline
+    Source: TOPR, arXiv 2503.14286
+    """
+
+    class Config(Options):
+        """``baseline``: c in (-1, 1). Of rewards 0 and 1 with a share p of right ones, p (1 - c) / (1 + (1 - 2p) c)
+        of the pull is positive: below 0 it leans on what is right, above 0 on what is wrong."""
+
+        baseline: float = Field(default=0.0, gt=-1, lt=1)
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.Config()
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
+        """Signed rewards less the baseline; a lone turn keeps its own."""
+        return [[2 * reward - 1 - self.config.baseline for reward in group.reward_G] for group in checked(groups)]
+
+    def figures(self, groups: Sequence[Group]) -> dict[str, float]:
+        """``positive_share``: turns pulled up; ``positive_pull``: what part of all pull is theirs."""
+        values = [value for row in self(groups) for value in row]
+        up = math.fsum(value for value in values if value > 0)
+        whole = math.fsum(map(abs, values))
+        if not whole:
+            return {}
+        return {"positive_share": sum(value > 0 for value in values) / len(values), "positive_pull": up / whole}
+
+
 @advantages("pool")
 class PoolBaseline:
     """Distance to the mean of all that was drawn for the group, before stages thinned it out.

@@ -199,13 +199,17 @@ class PolicyGradient:
     def figures(self, tokens: Tokens) -> Mapping[str, Tensor]:
         """Per token: the ratio before any mask and its square, what the mask stopped, KL, and the raw mismatch.
 
-        ``summary`` turns the squares to effective sample sizes.
+        ``summary`` turns the squares to effective sample sizes. Over the tokens of A < 0 alone: ``fallen``, by how many
+        nats their log-prob has fallen since they were sampled, and ``weight_down``, their mean weight.
         """
         parts = Parts(*(part.detach() for part in self.parts(tokens)))
+        down_N = tokens.advantage_N < 0
         found = {
             "ratio": parts.ratio_N,
             "ratio_squared": parts.ratio_N.square(),
             "stopped": 1.0 - parts.stable_N.to(parts.ratio_N.dtype),
+            "fallen": (self._old(tokens) - tokens.logprob_N.detach())[down_N],
+            "weight_down": parts.weight_N[down_N],
         }
         if self.config.kl is not None:
             found["kl"] = estimate(tokens.logprob_N.detach(), tokens.reference_N, "k3")
