@@ -25,6 +25,7 @@ from sparring.scenarios.schema import END as LEAVE
 from sparring.scenarios.schema import GraphSpec, NodeSpec, SearchSpec
 
 from .book import ENVIRONMENT, Book
+from .draw import draw, recall
 from .search import select
 from .stage import Runtime, admit, speak, stand, step
 from .world import reset_one
@@ -122,7 +123,9 @@ def _known(name: str, spec: GraphSpec) -> None:
         raise ScenarioError(f"graph: no node {name!r}{meant} nodes: {', '.join(spec.nodes)}")
 
 
-ACTS: dict[str | None, Visit] = {None: speak, "admit": admit, "step": step, "select": select}
+ACTS: dict[str | None, Visit] = {
+    None: speak, "admit": admit, "step": step, "select": select, "draw": draw, "recall": recall,
+}  # fmt: skip
 
 
 def _visitor(name: str, node: NodeSpec, exits: Sequence[Exit], longest: int) -> Callable[..., Coroutine[Any, Any, Any]]:

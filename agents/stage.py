@@ -48,8 +48,9 @@ class Runtime:
     """What an episode is played with. ``engines`` is by role name; the one called ``policy`` serves all other roles.
 
     ``seed`` holds the parts every turn's seed is derived from (run seed, step). ``admit_filter`` may refuse a task the
-    environment accepted (seen before, held out). ``tools`` is a line for each tool, for prompts. ``rewards``
-    are the scenario's own by name. ``book`` is the episode's own: ``play`` puts a new one in.
+    environment accepted (seen before, held out). ``reserved`` are the keys of tasks that are not drawn. ``tools`` is a
+    line for each tool, for prompts. ``rewards`` are the scenario's own by name. ``book`` is the episode's own: ``play``
+    puts a new one in.
     """
 
     roles: Mapping[str, Role]
@@ -60,6 +61,7 @@ class Runtime:
     seed: tuple[object, ...] = (0,)
     work: Work = asyncio.to_thread
     admit_filter: Callable[[Task], Refusal | None] = lambda task: None
+    reserved: frozenset[str] = frozenset()
     policy_version: Callable[[], int] = lambda: 0
     rewards: Mapping[str, Reward] = field(default_factory=dict)
     book: Book = field(default_factory=Book)

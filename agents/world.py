@@ -131,7 +131,7 @@ class Proposal:
 
 def reset_one(pool: Pool, task: Task, seed: int) -> Acted:
     """Set ``task`` in an environment of the pool; blocking."""
-    return pool.ask("reset", lambda environment: _reset(environment, task, seed))
+    return pool.ask("reset", lambda environment: set_task(environment, task, seed))
 
 
 def named(environment: Environment) -> str:
@@ -141,7 +141,8 @@ def named(environment: Environment) -> str:
     return f"environment {kind.__name__}" + (f" ({Path(file).name})" if file else "")
 
 
-def _reset(environment: Environment, task: Task, seed: int) -> Acted:
+def set_task(environment: Environment, task: Task, seed: int) -> Acted:
+    """Start an episode on ``task`` in this environment; what it says and where it stands."""
     found = environment.reset(seed=seed, options={"task": task})
     if not (isinstance(found, tuple) and len(found) == 2):
         raise _broken(environment, "reset", found, "return observation and info")
@@ -204,7 +205,7 @@ def _admit(proposal: Proposal, environment: Environment) -> Refusal | Acted:
         if task.key == given.key:
             return Refusal(SAME, "it is the task that it should be made from")
         task = replace(task, parent=task.parent or given.key, operator=task.operator or PROPOSED)
-    set_up = _reset(environment, task, proposal.seed)
+    set_up = set_task(environment, task, proposal.seed)
 
     def tried(answer: str) -> Iterator[Score]:
         acted = _step(environment, set_up.standing, answer)

@@ -92,6 +92,10 @@ class Environment(gymnasium.Env[str, str]):
         """A task for evaluation. Training refuses its key; an environment with a split of its own overrides this."""
         return self.sample({**{name: values[0] for name, values in self.parameters.items()}, **parameters}, rng)
 
+    def similar(self, task: Task, rng: Generator) -> Task:
+        """Another task that asks for what ``task`` asks for, so that what helps with the one helps with the other."""
+        return self.sample(task.parameters, rng)
+
     def begin(self, task: Task) -> str:
         """Start an episode on ``task``; the first observation. ``self.task`` is already set."""
         raise NotImplementedError(f"{type(self).__name__} must define begin(task) or its own reset")

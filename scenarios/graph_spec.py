@@ -36,7 +36,7 @@ class NodeSpec(Spec):
     """One node of a graph: a role speaks (``role``), the environment acts, or turns are sent on (``do``)."""
 
     role: str | None = None
-    do: Literal["admit", "step", "select"] | None = None
+    do: Literal["admit", "step", "select", "draw", "recall"] | None = None
     samples: Whole = Field(default=1, ge=1, le=1024)
     prompt: str | None = None
     pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
@@ -50,11 +50,10 @@ class NodeSpec(Spec):
     def _one_actor(self) -> NodeSpec:
         if (self.role is None) == (self.do is None):
             raise ValueError("a node needs exactly one of role: or do:")
-        speaks = self.samples != 1 or self.prompt is not None or self.fresh or self.train_as is not None
-        if self.do is not None and speaks:
-            raise ValueError(
-                "samples, prompt, fresh and train_as are for nodes with a role: the environment acts once per turn"
-            )
+        if self.do is not None and (self.prompt is not None or self.fresh or self.train_as is not None):
+            raise ValueError("prompt, fresh and train_as are for nodes with a role")
+        if self.do not in (None, "draw") and self.samples != 1:
+            raise ValueError("samples is for nodes with a role or do: draw: else the environment acts once per turn")
         if self.do != "admit" and self.refuse != ("hidden",):
             raise ValueError("refuse is for nodes with do: admit, where proposals become tasks")
         if self.search is not None and self.do != "select":

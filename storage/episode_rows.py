@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sparring.envs.types import Episode, Score, Segment, Task, Turn
+from sparring.envs.types import SIMILAR, Episode, Score, Segment, Task, Turn
 
 from .codec import narrowed
 from .fields import columns_of
@@ -117,8 +117,11 @@ def summary(task: Task) -> str:
 def origin_turn(episode: Episode, task: Task) -> int | None:
     """The turn that proposed a task: the first under it, or its parent when the environment spoke; ``None`` if given.
 
-    A task in force from the root on was given to the episode, unless the root's author is the task's ``origin``.
+    A task in force from the root on was given to the episode, unless the root's author is the task's ``origin``. One
+    that was drawn nobody proposed: it has a parent.
     """
+    if task.operator == SIMILAR:
+        return None
     first = next((turn for turn in episode.turns if turn.task == task.key), None)
     if first is None or (first.parent is None and task.origin not in (first.author, first.node)):
         return None

@@ -203,6 +203,7 @@ class _Parts:
             environments=self.world.pool,
             tools=self.world.tools,
             admit_filter=novelty,
+            reserved=novelty.reserved,
             policy_version=lambda: int(engine.policy_version),
             rewards=rewards_of(scenario),
         )

@@ -11,7 +11,7 @@ from sparring.agents.engine import DEMONSTRATION
 from sparring.agents.rewards import judged, value_of
 from sparring.agents.scaffold import SCAFFOLD
 from sparring.agents.stage import EMPTY
-from sparring.envs.types import Ending, Episode, Score, Span, Turn, Validity
+from sparring.envs.types import SIMILAR, Ending, Episode, Score, Span, Turn, Validity
 
 Figures = dict[str, float | None]
 
@@ -124,13 +124,20 @@ def _proposals(episodes: Sequence[Episode]) -> Figures:
     for episode, turn in _turns(episodes):
         if turn.index in episode.refusals:
             refused[f"refused/{episode.refusals[turn.index].reason}"] += 1
-        elif any(below.parent == turn.index and below.task != turn.task for below in episode.turns):
+        elif any(below.parent == turn.index and _proposed(episode, turn, below) for below in episode.turns):
             admitted += 1
     total = admitted + sum(refused.values())
     if not total:
         return {}
     figures: Figures = {"accepted": admitted / total}
     return figures | {name: float(count) for name, count in refused.items()}
+
+
+def _proposed(episode: Episode, turn: Turn, below: Turn) -> bool:
+    """Whether a task came into force below that was made of this turn's words: neither drawn nor in force before."""
+    task = None if below.task is None else episode.task(below.task)
+    known = {before.task for before in episode.ancestors(turn.index)}
+    return task is not None and task.operator != SIMILAR and task.key not in known
 
 
 def _first(episodes: Sequence[Episode]) -> Figures:

@@ -93,6 +93,10 @@ class CodeEnvironment(Environment):
         """A generated task of the held-out split."""
         return super().held_out({**parameters, "split": "held_out"}, rng)
 
+    def similar(self, task: Task, rng: Generator) -> Task:
+        """The mode's own, or a generated task with the same parameters; always of the training split."""
+        return self.mode.similar(task, rng)
+
     def begin(self, task: Task) -> str:
         """What the mode shows first."""
         self.moment = self.mode.start()

@@ -125,6 +125,10 @@ class Mode:
         """A generated task on this side of the split."""
         raise NotImplementedError(f"mode {self.name} has no generator; name a task source in the scenario")
 
+    def similar(self, task: Task, rng: Generator) -> Task:
+        """Another task that asks for what ``task`` asks for."""
+        return self.sample(task.parameters, rng, "train")
+
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task:
         """What a role proposed as a task; raises ``Refused``."""
         raise Refused("no_proposals", f"mode {self.name} does not take proposed tasks")
