@@ -1,4 +1,4 @@
-"""Nodes that change which task a branch is about: ``draw`` sets fresh tasks like the one in force, ``recall`` goes back.
+"""Nodes that change what a branch is about: ``draw`` sets tasks like the one in force, ``recall`` goes back to it.
 
 Who teaches can so be judged by what others make of it on tasks nobody has answered yet.
 """

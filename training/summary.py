@@ -8,6 +8,7 @@ from statistics import fmean
 
 from sparring.agents.conditions import VERIFIER, outcome
 from sparring.agents.engine import DEMONSTRATION
+from sparring.agents.exam import votes
 from sparring.agents.rewards import judged, value_of
 from sparring.agents.scaffold import SCAFFOLD
 from sparring.agents.stage import EMPTY
@@ -24,13 +25,14 @@ def summarise(episodes: Sequence[Episode]) -> Figures:
     tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts that are right,
     ``scaffold/ROLE`` the mean share of help that was shown, ``scaffold_gain/ROLE`` how much more the verifier gave
     answers that were shown some, and ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's
-    verdict is true.
+    verdict is true. ``vote/ROLE`` is how often the answer most of a role's siblings give is right, ``vote/ROLE/NAME``
+    the one with most of the score NAME.
     """
     figures: Figures = {"episodes": float(len(episodes))}
     figures["broken"] = float(sum(episode.ending is Ending.BROKE for episode in episodes))
     figures["turns"] = float(sum(bool(turn.token_ids) for _, turn in _turns(episodes)))
     figures["tokens"] = float(sum(len(turn.token_ids) for _, turn in _turns(episodes)))
-    parts = (_scaffolds, _scores, _proposals, _first, _balanced)
+    parts = (_scaffolds, _scores, _proposals, _first, _balanced, votes)
     return {name: value for part in parts for name, value in part(episodes).items()} | figures
 
 

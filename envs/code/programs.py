@@ -7,6 +7,7 @@ sandbox) is a test. Programs are meant to be readable by a very small byte-level
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -163,6 +164,34 @@ def _first_line_is_dead(lines: list[str]) -> bool:
 
 def _pick(rng: Generator, options: str | list[str]) -> str:
     return options[int(rng.integers(len(options)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Longer:
+    """A program that goes on from another: the ``rest`` reads what that one prints from the variable ``name``."""
+
+    program: str
+    name: str
+    rest: str
+    output: str
+
+
+def go_on(program: str, printed: str, rng: Generator) -> Longer | None:
+    """``program`` with a last step or two on what it prints, on the training side of the split.
+
+    ``None`` where it does not end in ``print(...)`` or does not print a whole number in -99..99.
+    """
+    *lines, last = program.split("\n")
+    if not (last.startswith("print(") and last.endswith(")") and re.fullmatch(r"-?\d{1,2}", printed, re.ASCII)):
+        return None
+    name, value = VARIABLES[0], int(printed)
+    while True:
+        step = _of_one(rng, {name: value}, name)
+        shown = _print(rng, {step.name: step.value or 0}, step.name)
+        rest = f"{step.line}\n{shown[0]}"
+        whole = "\n".join([*lines, f"{name}={last[6:-1]}", rest])
+        if max(abs(step.value or 0), abs(shown[1])) <= LARGEST and not held_out(whole):
+            return Longer(whole, name, rest, str(shown[1]))
 
 
 def outputs(name: str, rest: str, inputs: Iterable[int]) -> list[str]:

@@ -12,7 +12,7 @@ from sparring.envs.types import Criterion, Score, Task
 from sparring.scenarios.errors import ScenarioError
 
 from ..answers import parse, strip_fences
-from ..programs import DEEPEST, MAGNITUDES, write_solved
+from ..programs import DEEPEST, MAGNITUDES, go_on, write_solved
 from .base import Mode, Refused, Split, without
 
 
@@ -22,13 +22,27 @@ class PredictOutput(Mode):
     name = "predict_output"
     disclosures = ("reference", "trace")
     row_fields: ClassVar = {"program": str}
-    payload_fields = ("program",)
+    payload_fields = ("program", "rest", "name")
     ranges: ClassVar = {"depth": (1, DEEPEST), "magnitude": MAGNITUDES}
 
     def sample(self, parameters: Mapping[str, Any], rng: Generator, split: Split) -> Task:
         """A generated program of ``depth`` assignments, with literals up to 10 ** ``magnitude`` (9 when absent)."""
         solved = write_solved(int(parameters.get("depth", 1)), rng, split, parameters.get("magnitude"))
         return self._made(solved.program, solved.output, solved.trace, parameters, "generator")
+
+    def similar(self, task: Task, rng: Generator) -> Task:
+        """A program that goes on where this one ends; a generated one where what it prints is no small number.
+
+        Its payload also has ``rest``, the lines that were added; they begin with what this one prints in ``name``.
+        """
+        program, prints = str(task.payload["program"]).strip(), str(task.secret["reference"])
+        longer = go_on(program, prints, rng)
+        if longer is None:
+            return super().similar(task, rng)
+        begun = [*task.secret.get("trace", ()), f"{longer.name}={prints}"]
+        parameters = {**task.parameters, "depth": min(DEEPEST, count_lines(longer.program))}
+        extra = {"rest": longer.rest, "name": longer.name}
+        return self._made(longer.program, longer.output, begun, parameters, "generator", extra)
 
     def admit(self, text: str, parameters: Mapping[str, Any], rng: Generator) -> Task:
         """A program that runs, prints something short, and prints the same under other hash and random seeds.
