@@ -179,18 +179,19 @@ class Longer:
 def go_on(program: str, printed: str, rng: Generator) -> Longer | None:
     """``program`` with a last step or two on what it prints, on the training side of the split.
 
-    ``None`` where it does not end in ``print(...)`` or does not print a whole number in -99..99.
+    ``None`` where it does not end in ``print(...)`` or does not print a whole number.
     """
     *lines, last = program.split("\n")
-    if not (last.startswith("print(") and last.endswith(")") and re.fullmatch(r"-?\d{1,2}", printed, re.ASCII)):
+    if not (last.startswith("print(") and last.endswith(")") and re.fullmatch(r"-?\d{1,9}", printed, re.ASCII)):
         return None
     name, value = VARIABLES[0], int(printed)
+    largest = max(WIDEST * LITERAL, abs(value))
     while True:
-        step = _of_one(rng, {name: value}, name)
-        shown = _print(rng, {step.name: step.value or 0}, step.name)
+        step = _of_one(rng, {name: value}, name, LITERAL)
+        shown = _print(rng, {step.name: step.value or 0}, step.name, LITERAL)
         rest = f"{step.line}\n{shown[0]}"
         whole = "\n".join([*lines, f"{name}={last[6:-1]}", rest])
-        if max(abs(step.value or 0), abs(shown[1])) <= LARGEST and not held_out(whole):
+        if max(abs(step.value or 0), abs(shown[1])) <= largest and not held_out(whole):
             return Longer(whole, name, rest, str(shown[1]))
 
 

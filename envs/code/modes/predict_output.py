@@ -31,7 +31,7 @@ class PredictOutput(Mode):
         return self._made(solved.program, solved.output, solved.trace, parameters, "generator")
 
     def similar(self, task: Task, rng: Generator) -> Task:
-        """A program that goes on where this one ends; a generated one where what it prints is no small number.
+        """A program that goes on where this one ends; a generated one where what it prints is no whole number.
 
         Its payload also has ``rest``, the lines that were added; they begin with what this one prints in ``name``.
         """
