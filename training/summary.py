@@ -12,7 +12,7 @@ from sparring.agents.exam import votes
 from sparring.agents.rewards import judged, value_of
 from sparring.agents.scaffold import SCAFFOLD
 from sparring.agents.stage import EMPTY
-from sparring.envs.types import SIMILAR, Ending, Episode, Score, Span, Turn, Validity
+from sparring.envs.types import SIMILAR, Ending, Episode, Span, Turn, Validity
 
 Figures = dict[str, float | None]
 
@@ -63,26 +63,30 @@ def searched(episodes: Sequence[Episode]) -> Figures:
     found: defaultdict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         for key in dict.fromkeys(turn.task for turn in episode.turns if turn.task is not None):
-            mine = [turn for turn in episode.turns if turn.task == key]
-            below = [turn for turn in mine if turn.token_ids]
-            above = {turn.parent for turn in mine}
-            lengths = [len([one for one in episode.ancestors(turn.index) if one in below]) for turn in below]
-            last = [turn for turn in mine if turn.index not in above]
-            known = [outcome(score) for turn in last for score in [_mark(episode, turn)] if score is not None]
-            right = [one for one in known if one is not None]
-            if right:
-                for name, value in (
-                    ("turns", len(below)), ("depth", max(lengths, default=0)), ("ends", len(right)),
-                    ("right", fmean(right)), ("found", any(right)), ("mixed", len(set(right)) > 1),
-                ):  # fmt: skip
-                    found[f"search/{name}"].append(float(value))
+            for name, value in _tree(episode, key).items():
+                found[f"search/{name}"].append(value)
     return {name: fmean(values) for name, values in found.items()}
 
 
-def _mark(episode: Episode, turn: Turn) -> Score | None:
-    """What the environment said of a branch that ends with this turn."""
-    above = episode.ancestors(turn.index)
-    return next((score for one in above if (score := episode.score(one.index, VERIFIER)) is not None), None)
+def _tree(episode: Episode, key: str) -> dict[str, float]:
+    """The figures of one task; none where nothing was judged."""
+    said: dict[int | None, int] = {}  # by turn: role turns on its branch
+    marks: dict[int | None, bool | None] = {}  # by turn: whether the newest judged turn on its branch is right
+    mine = [turn for turn in episode.turns if turn.task == key]
+    for turn in mine:
+        said[turn.index] = said.get(turn.parent, 0) + bool(turn.token_ids)
+        own = outcome(episode.score(turn.index, VERIFIER))
+        marks[turn.index] = marks.get(turn.parent) if own is None else own
+    inner = {turn.parent for turn in mine}
+    right = [mark for turn in mine if turn.index not in inner and (mark := marks[turn.index]) is not None]
+    if not right:
+        return {}
+    turns = sum(bool(turn.token_ids) for turn in mine)
+    figures = {"turns": turns, "depth": max(said.values()), "ends": len(right), "right": fmean(right)}
+    return {name: float(value) for name, value in figures.items()} | {
+        "found": float(any(right)),
+        "mixed": float(len(set(right)) > 1),
+    }
 
 
 def _turns(episodes: Sequence[Episode]) -> Iterator[tuple[Episode, Turn]]:

@@ -156,6 +156,33 @@ def test_no_branch_grows_beyond_the_depth() -> None:
     assert max(len([one for one in episode.ancestors(turn.index) if one.node == "act"]) for turn in said(episode)) == 2
 
 
+class Scented(CountdownEnvironment):
+    """Countdown that says how near an unfinished branch is."""
+
+    scores = ("near",)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        told = super().step(action)
+        if not told[2]:
+            told[4]["scores"].append(Score.valued("near", 1 / (1 + abs(self.target - max(self.left))), "test"))
+        return told
+
+
+@pytest.mark.parametrize("policy", ["uct", "best_first"])
+def test_an_unfinished_branch_is_worth_its_leaf_score(policy: str) -> None:
+    episode = searched(searching(6, simulations=2, policy=policy, leaf="near", explore=0.0), seed=6, world=Scented)
+    first, second = expanded(episode)
+    near = {
+        move.index: score.value or 0.0
+        for move in episode.turns
+        if move.node == "move" and move.parent is not None and episode.turns[move.parent].parent == first
+        if (score := episode.score(move.parent, "near")) is not None
+    }
+    ends = [end for end in near if episode.turns[end].said.startswith("over")]
+    assert len(set(near.values())) > 1 and not ends
+    assert near[second] == max(near.values())
+
+
 def test_same_seed_same_tree() -> None:
     first, again, other = (searched(searching(3, simulations=8), seed) for seed in (5, 5, 6))
     assert first.turns == again.turns and first.scores == again.scores and first.turns != other.turns

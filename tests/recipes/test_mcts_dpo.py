@@ -6,6 +6,7 @@ The search itself (UCT by hand, the budget, the backup) is tested in ``tests/age
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sparring.storage.store import Store
 from sparring.training.evaluate import attempt_graph
 from sparring.training.loop import learn
 from sparring.training.session import resume, start
+from sparring.training.summary import searched
 from sparring.training.trainers.base import Made, Played
 
 RECIPE = Path(sparring.scenarios.__file__).parent / "recipes" / "mcts_dpo.yaml"
@@ -103,6 +105,19 @@ def test_visit_counts_doubt_a_pair_as_the_paper_says(tree: Episode) -> None:
     assert sides(made) == [(1, 3)]  # 5 and 7 were visited alike: their order is as doubtful as can be
     doubt = 1 / (3 / 1 + 1)
     assert [row.streams["advantage"][-1] for row in made.rows] == pytest.approx([1 - 2 * doubt, 2 * doubt - 1])
+
+
+def test_the_figures_of_a_search_are_means_over_its_tasks(tree: Episode) -> None:
+    marks = {at: (Score.valued("verifier", value, "test"),) for at, value in {5: 1.0, 6: 1.0, 7: 0.0, 8: 0.0}.items()}
+    first = dataclasses.replace(tree, turns=tuple(turn.amended(task="a") for turn in tree.turns), scores=marks)
+    lost = {at: (Score.valued("verifier", 0.0, "test"),) for at in marks}
+    second = dataclasses.replace(first, index=1, scores=lost)
+    never = dataclasses.replace(first, index=2, scores={})
+    figures = searched([first, second, never])
+    assert figures == {
+        "search/turns": 7.0, "search/depth": 2.0, "search/ends": 4.0, "search/right": 0.25, "search/found": 0.5,
+        "search/mixed": 0.5,
+    }  # fmt: skip
 
 
 def test_accuracy_is_measured_without_the_search() -> None:
