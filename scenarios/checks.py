@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -24,10 +25,12 @@ from .registry import (
     graphs,
     group_stages,
     losses,
+    parted,
     rewards,
     roles,
     task_sources,
     trainers,
+    wrappers,
 )
 from .reward_checks import check_reward, check_rewards
 from .schema import GraphSpec, Ref, RoleSpec, Scenario, TrainerSpec
@@ -75,12 +78,23 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
 
 def _faceted(world: Any, options: Mapping[str, Any]) -> Any:
     """The environment as its options make it; as it stands when they are wrong, which has been told."""
-    if not hasattr(world, "facet"):
-        return world
-    try:
-        return world.facet(world.Config.model_validate(options))
-    except ValidationError:
-        return world
+    own, on = parted(world, options)
+    more = tuple(score for name in on for score in wrappers.get(name).scores)
+    if hasattr(world, "facet"):
+        with suppress(ValidationError):  # wrong options have been told
+            world = world.facet(world.Config.model_validate(own))
+    return _Around(world, more) if more else world
+
+
+class _Around:
+    """An environment with wrappers: all its own, and their scores."""
+
+    def __init__(self, world: Any, more: tuple[str, ...]) -> None:
+        self._world = world
+        self.scores = (*getattr(world, "scores", ()), *more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
 
 
 def fill(scenario: Scenario, problems: Problems) -> Scenario:
@@ -92,7 +106,7 @@ def fill(scenario: Scenario, problems: Problems) -> Scenario:
     training = scenario.training
     changes: dict[str, Any] = {
         "engine": fill_one(engines, scenario.engine, "engine"),
-        "environment": fill_one(environments, scenario.environment, "environment"),
+        "environment": _fill_environment(scenario.environment, problems),
         "curriculum": fill_one(curricula, scenario.curriculum, "curriculum"),
         "training": training.model_copy(
             update={
@@ -117,6 +131,20 @@ def fill(scenario: Scenario, problems: Problems) -> Scenario:
         for name, role in scenario.roles.items()
     }
     return scenario.model_copy(update=changes)  # private attributes go along
+
+
+def _fill_environment(ref: Ref, problems: Problems) -> Ref:
+    """An environment with its defaults filled in, and those of the wrappers around it."""
+    own, on = parted(part(environments, ref.kind, ("environment",), Problems(problems.sources)), ref.options)
+    given = filled(environments, ref.model_copy(update={"options": own}), ("environment",), problems)
+    around: dict[str, Any] = {}
+    for name, options in on.items():
+        if not isinstance(options, Mapping):
+            problems.add(("environment", name), f"found {shown(options)}; its options are needed, or null")
+            continue
+        wrapper = Ref.model_validate({"kind": name, **options})
+        around[name] = filled(wrappers, wrapper, ("environment", name), problems).options
+    return given.model_copy(update={"options": {**given.options, **around}})
 
 
 def _fill_trainer(plan: TrainerSpec, path: KeyPath, problems: Problems) -> TrainerSpec:

@@ -6,7 +6,7 @@ Built-ins use the same door as plug-ins: they are entry points of this package, 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -81,9 +81,28 @@ def _where(part: object) -> str:
 
 def make(registry: Registry[Any], ref: Any, *args: Any, **more: Any) -> Any:
     """The part that ``ref`` (``kind`` and ``options``) names; its constructor gets its config and the rest."""
-    part = registry.get(ref.kind)
+    part, options = registry.get(ref.kind), ref.options
+    if registry is environments:
+        part, options = wrapped(part, options)
     config = getattr(part, "Config", None)
-    return part(config.model_validate(ref.options), *args, **more) if config is not None else part(*args, **more)
+    return part(config.model_validate(options), *args, **more) if config is not None else part(*args, **more)
+
+
+def parted(part: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An environment's own options, and those of the wrappers named among them; ``null`` is none."""
+    own = getattr(getattr(part, "Config", None), "model_fields", {})
+    names = [name for name in options if name in wrappers.names() and name not in own]
+    rest = {name: value for name, value in options.items() if name not in names}
+    return rest, {name: options[name] for name in names if options[name] is not None}
+
+
+def wrapped(part: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The environment's class with its wrappers around it, and its own options."""
+    rest, on = parted(part, options)
+    for name, given in on.items():
+        wrapper = wrappers.get(name)
+        part = wrapper.around(part, wrapper.Config.model_validate(given))
+    return part, rest
 
 
 environments: Registry[Any] = Registry("environment")
@@ -101,11 +120,12 @@ trainers: Registry[Any] = Registry("trainer")
 objectives: Registry[Any] = Registry("objective")
 curricula: Registry[Any] = Registry("curriculum")
 embedders: Registry[Any] = Registry("embedder")
+wrappers: Registry[Any] = Registry("wrapper")
 
 PARTS: dict[str, Registry[Any]] = {
     registry.kind: registry
     for registry in (
         environments, task_sources, roles, graphs, conditions, rewards, rules,
-        engines, group_stages, advantages, losses, trainers, objectives, curricula, embedders,
+        engines, group_stages, advantages, losses, trainers, objectives, curricula, embedders, wrappers,
     )
 }  # fmt: skip

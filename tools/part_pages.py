@@ -1,7 +1,7 @@
 """Write docs/parts.md: every part of pyproject.toml with its docstring, and its options as its Config declares them.
 
-    python tools/part_pages.py            write the page
-    python tools/part_pages.py --check    say whether it is fresh, exit status 1 when it is not
+python tools/part_pages.py            write the page
+python tools/part_pages.py --check    say whether it is fresh, exit status 1 when it is not
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ KINDS = {
                 "[training.md](training.md#several-trainers-in-one-run)."),
     "curriculum": ("Curricula", "`curriculum`: which task parameters are practised next."),
     "environment": ("Environments", "`environment`: the world. Your own: [environments.md](environments.md)."),
+    "wrapper": ("Wrappers", "An option of any environment under its own name, `environment: {kind: code, retry: "
+                "{attempts: 3}}`; `null` is none."),
     "task_source": ("Task sources", "`tasks`: where tasks come from when the graph proposes none."),
     "engine": ("Engines", "`engine`, or `roles.NAME.engine` for a role that is not trained: what samples."),
     "role": ("Roles", "`roles.NAME.kind`: how a role's words are read."),

@@ -16,9 +16,9 @@ from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.explain import explain
 from sparring.scenarios.load import load, shipped
 from sparring.scenarios.overrides import apply
-from sparring.scenarios.parts import run_user_files
+from sparring.scenarios.parts import filled, run_user_files
 from sparring.scenarios.problems import Problems, Sources, dotted
-from sparring.scenarios.registry import engines, environments, nearest
+from sparring.scenarios.registry import engines, environments, nearest, parted, wrapped, wrappers
 from sparring.scenarios.schema import Ref, Scenario
 
 from .options import AsJson
@@ -67,12 +67,13 @@ def check(
             raise ScenarioError(f"{target} is a scenario; --tasks, --seed and --most are for checking an environment")
         _tell_scenario(load(target.removeprefix("scenario:"), overrides or ()), as_json)
         return
+    world, given = _dressed(world, overrides or ())
     reports = [
         (
             options,
             _inspected(world, options, tasks or TASKS, SEED if seed is None else seed, MOST if most is None else most),
         )
-        for options in _uses(world, overrides or ())
+        for options in _uses(world, given)
     ]
     broken = sum(len(report.broken) for _, report in reports)
     if as_json:
@@ -164,16 +165,25 @@ def _class_in(file: Path, name: str | None) -> type[Environment]:
     return found[name]
 
 
-def _uses(world: World, overrides: Sequence[str]) -> Iterator[BaseModel]:
+def _dressed(world: World, overrides: Sequence[str]) -> tuple[World, dict[str, Any]]:
+    """The environment with the wrappers that the overrides ask for, and the other options they give."""
+    problems = Problems(Sources(world.name))
+    given: dict[str, Any] = {}
+    apply(list(overrides), given, problems)
+    problems.raise_if_any()
+    own, on = parted(world.kind, given)
+    for name, options in on.items():
+        if not isinstance(options, Mapping):
+            problems.add((name,), f"found {options!r}; its options are needed, or null")
+        else:
+            filled(wrappers, Ref.model_validate({"kind": name, **options}), (name,), problems)
+    problems.raise_if_any()
+    return (World(world.name, wrapped(world.kind, given)[0]) if on else world), own
+
+
+def _uses(world: World, given: Mapping[str, Any]) -> Iterator[BaseModel]:
     """The options to check it with: those given, else each of the examples the environment names."""
-    chosen: list[Mapping[str, Any]] = list(world.kind.examples)
-    if overrides:
-        problems = Problems(Sources(world.name))
-        given: dict[str, Any] = {}
-        apply(list(overrides), given, problems)
-        problems.raise_if_any()
-        chosen = [given]
-    for options in chosen:
+    for options in [given] if given else list(world.kind.examples):
         yield _options(world, options)
 
 

@@ -148,10 +148,11 @@ def sandbox(scenario: Scenario, unsafe: bool = False) -> Iterator[str | None]:
 
     ``none`` needs the second yes, ``unsafe``. Raises ``SandboxUnavailable`` before a run has a row.
     """
-    from sparring.scenarios.registry import environments
+    from sparring.scenarios.registry import environments, parted
 
-    config: Any = getattr(environments.get(scenario.environment.kind), "Config", None)
-    settings = config.model_validate(scenario.environment.options) if config is not None else None
+    part = environments.get(scenario.environment.kind)
+    config: Any = getattr(part, "Config", None)
+    settings = config.model_validate(parted(part, scenario.environment.options)[0]) if config is not None else None
     tier = getattr(settings, "sandbox", None)
     if tier is None:
         yield None

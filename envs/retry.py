@@ -1,0 +1,130 @@
+"""``environment: {kind: ..., retry: {attempts: 5}}``: after a wrong answer the world only says to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, SupportsFloat
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sparring.scenarios.ref import Number, Whole
+from sparring.scenarios.registry import wrappers
+
+from .base import Environment
+from .types import Score, Validity
+
+VERIFIER = "verifier"
+ATTEMPTS = "attempts"  # the score it gives
+RIGHT_AT = 0.5  # a graded verifier counts as right from here on
+
+
+class RetryOptions(BaseModel):
+    """``attempts``: answers an episode may hold. ``feedback``: all that is said after a wrong one.
+
+    Success with the answer number t earns ``decay`` to the power t - 1; of answers that were given before
+    ``repeat_penalty`` x (1 - different / all) is taken off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    attempts: Whole = Field(default=5, ge=1, le=100)
+    feedback: str = Field(default="Try again.", min_length=1)
+    decay: Number = Field(default=0.5, ge=0, le=1)
+    repeat_penalty: Number = Field(default=0.1, ge=0)
+
+
+@wrappers("retry")
+class Retry:
+    """Another attempt after every wrong answer, told nothing but that it was wrong (arXiv 2507.14295).
+
+    An answer is what the verifier judges; tools and moves in between are as ever. The world is put back to before a
+    wrong one; one that keeps no snapshots begins the same episode anew. A right answer ends the episode without a word,
+    whatever tries the environment has itself. The last answer gets the score ``attempts`` beside the verifier's:
+    decay^(t - 1) if it is right, the t-th, else 0, less repeat_penalty x (1 - different answers / answers).
+    """
+
+    Config = RetryOptions
+    scores = (ATTEMPTS,)
+
+    @staticmethod
+    def around(kind: type[Environment], options: RetryOptions) -> type[Environment]:
+        """``kind`` with these options of a retry: a class of its own, for any environment."""
+        name = f"Retry{kind.__name__}"
+        own = {"retry": options, "scores": (*kind.scores, *Retry.scores), "__doc__": kind.__doc__}
+        return type(name, (Retrying, kind), {**own, "__qualname__": f"Retry.around.<locals>.{name}"})
+
+
+def answered(text: str) -> str:
+    """What was answered: the text in the last ``<answer>`` tag where there is one, else all of it, stripped.
+
+    >>> answered("<think>7</think> <answer> 8 </answer>"), answered(" rock ")
+    ('8', 'rock')
+    """
+    _, found, rest = text.rpartition("<answer>")
+    inside, closed, _ = rest.partition("</answer>")
+    return (inside if found and closed else text).strip()
+
+
+class Retrying(Environment):
+    """What is put before an environment's class. ``said`` are the answers of this episode, stripped."""
+
+    retry: RetryOptions
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        """As the environment's own."""
+        super().__init__(*given, **more)
+        self.said: tuple[str, ...] = ()
+        self._seed: int | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode, with nothing said yet."""
+        self.said, self._seed = (), seed
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
+        """The environment's own step; where the verifier judges it wrong, the feedback and another attempt."""
+        before = super().snapshot() if self._keeps else None
+        found = super().step(action)
+        _, reward, _, cut, info = found
+        right = self._right(info.get("scores"))
+        if right is None:
+            return found
+        said = self.said = (*self.said, answered(action))
+        if not right and len(said) < self.retry.attempts:
+            self._back(before)
+            self.said = said
+            return self.retry.feedback, 0.0, False, cut, info
+        scores = [*info["scores"], Score.valued(ATTEMPTS, self.earned(right), "retry", f"{len(said)} attempts")]
+        return "" if right else self.retry.feedback, reward, True, cut, {**info, "scores": scores}
+
+    def earned(self, right: bool) -> float:
+        """decay^(t - 1) where the answer number t is right, less the penalty for answers given again."""
+        n = len(self.said)
+        success = self.retry.decay ** (n - 1) if right else 0.0
+        return success - self.retry.repeat_penalty * (1 - len(set(self.said)) / n)
+
+    def state(self) -> object:
+        """The environment's own, and what was said."""
+        own = super().state()
+        return own if own is NotImplemented else (self.said, own)
+
+    def set_state(self, state: Any) -> None:
+        """Back to that moment."""
+        self.said, own = state
+        super().set_state(own)
+
+    @property
+    def _keeps(self) -> bool:
+        return super().state() is not NotImplemented
+
+    def _back(self, before: object | None) -> None:
+        if before is not None:
+            self.restore(before)
+        else:
+            super().reset(seed=self._seed, options={"task": self.task})
+
+    def _right(self, scores: Any) -> bool | None:
+        """Whether the answer is right; ``None`` where nobody judged it, or where several seats were."""
+        if isinstance(scores, Mapping):
+            return None
+        given = [score for score in scores or () if score.name == VERIFIER and score.validity is Validity.VALUED]
+        return None if not given or given[0].value is None else given[0].value >= RIGHT_AT
