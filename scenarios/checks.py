@@ -42,7 +42,7 @@ ALWAYS_THERE = (
 )
 # what a role may see whatever the environment discloses: rubrics of its branch, the verifier's word on the attempt
 ALWAYS_SEEN = ("rubric", "outcome")
-PASS_AT = re.compile(r"pass@([1-9][0-9]{0,3})")
+PASS_AT = re.compile(r"(?:pass|succ)@([1-9][0-9]{0,3})")
 SCORE_OF = re.compile(r"(?P<whose>[\w-]+)\.(?P<score>[\w-]+)")  # a node's or role's score in play of the whole graph
 
 

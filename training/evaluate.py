@@ -23,6 +23,7 @@ from sparring.storage.records import EvaluationRow
 from .gate import Gate
 from .summary import Figures, summarise
 
+SUCCESS = "succ@"
 ALL = {"samples": 1, "pick": "all", "at_most": None}
 
 
@@ -61,7 +62,7 @@ def attempted(metrics: Sequence[str]) -> list[str]:
     >>> attempted(["accuracy", "exploitability"])
     ['accuracy']
     """
-    return [name for name in metrics if name == "accuracy" or name.startswith("pass@")]
+    return [name for name in metrics if name == "accuracy" or name.startswith(("pass@", SUCCESS))]
 
 
 def pass_at(k: int, right: Sequence[bool]) -> float:
@@ -153,7 +154,10 @@ class Evaluation:
         return tuple(
             EvaluationRow(step, name, value, len(group), scope, heat)
             for scope, group in self._scopes(episodes)
-            for name, value in figures([outcomes(episode) for episode in group], metrics).items()
+            for name, value in {
+                **figures([outcomes(episode) for episode in group], metrics),
+                **successes([conversations(episode) for episode in group], metrics),
+            }.items()
         )
 
     async def _scored(self, step: int, heat: float) -> tuple[EvaluationRow, ...]:
@@ -189,10 +193,32 @@ def outcomes(episode: Episode) -> list[bool]:
     return [verdict for verdict in verdicts if verdict is not None]
 
 
+def conversations(episode: Episode) -> list[list[bool]]:
+    """Whether the answers of each conversation of an episode are right, in the order in which they were given."""
+    verdicts = {turn.index: outcome(episode.score(turn.index, VERIFIER)) for turn in episode.turns}
+    known = {index: right for index, right in verdicts.items() if right is not None}
+    above = {index: [turn.index for turn in episode.ancestors(index)[:0:-1] if turn.index in known] for index in known}
+    inner = {before for befores in above.values() for before in befores}
+    return [[known[one] for one in (*above[index], index)] for index in known if index not in inner]
+
+
+def successes(tasks: Sequence[Sequence[Sequence[bool]]], metrics: Sequence[str]) -> dict[str, float]:
+    """``succ@k``: the share of a task's conversations with a right one among their first k answers, over tasks."""
+    found = {}
+    for name in metrics:
+        judged = [talks for talks in tasks if talks] if name.startswith(SUCCESS) else []
+        if judged:
+            k = int(name.removeprefix(SUCCESS))
+            found[name] = fmean(fmean(any(talk[:k]) for talk in talks) for talks in judged)
+    return found
+
+
 def figures(attempts: Sequence[Sequence[bool]], metrics: Sequence[str]) -> dict[str, float]:
     """``accuracy`` (mean over all attempts) and ``pass@k`` over tasks that have at least k judged attempts."""
     found = {}
     for name in metrics:
+        if name.startswith(SUCCESS):
+            continue
         if name == "accuracy":
             values = [fmean(right) for right in attempts if right]
         else:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from sparring.envs.types import Ending, Episode, Score, Turn
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.load import loads
 from sparring.scenarios.schema import GraphSpec
 from sparring.storage.store import Store
-from sparring.training.evaluate import attempt_graph, pass_at
+from sparring.training.evaluate import attempt_graph, attempted, conversations, figures, pass_at, successes
 from sparring.training.session import start
 
 
@@ -67,6 +68,33 @@ def test_a_graph_without_a_step_cannot_be_measured() -> None:
 
 def test_pass_at_k_is_exact_for_one_right_of_two() -> None:
     assert (pass_at(1, [True, False]), pass_at(2, [True, False])) == (0.5, 1.0)
+
+
+def talk(*chains: str) -> Episode:
+    """An episode of conversations: ``wr`` is a wrong answer and then a right one; each answer is acted out."""
+    turns = [Turn(0, None, "task", "environment", "")]
+    scores = {}
+    for chain in chains:
+        above = 0
+        for letter in chain:
+            turns.append(Turn(len(turns), above, "solve", "solver", letter))
+            scores[len(turns) - 1] = (Score.valued("verifier", float(letter == "r"), "test"),)
+            turns.append(Turn(len(turns), len(turns) - 1, "verify", "environment", ""))
+            above = len(turns) - 1
+    return Episode(0, 0, {}, tuple(turns), (), scores, {}, {}, Ending.DONE)
+
+
+def test_answers_are_taken_conversation_by_conversation() -> None:
+    assert conversations(talk("wwr", "r", "ww")) == [[False, False, True], [True], [False, False]]
+
+
+def test_success_within_k_answers_is_a_share_of_conversations() -> None:
+    tasks = [conversations(talk("wwr", "r")), conversations(talk("ww"))]
+    assert successes(tasks, ["succ@1", "succ@2", "succ@3", "accuracy"]) == {
+        "succ@1": 0.25, "succ@2": 0.25, "succ@3": 0.5,
+    }  # fmt: skip
+    assert figures([[True]], ["succ@2"]) == {} and successes([[]], ["succ@2"]) == {}
+    assert attempted(["succ@3", "x.y"]) == ["succ@3"]
 
 
 SCORED = """
