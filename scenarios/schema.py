@@ -137,7 +137,7 @@ class GroupSpec(Spec):
 
 
 class EvaluationSpec(Spec):
-    """Held-out tasks every ``every`` steps (0: never); ``metrics`` are ``accuracy``, ``pass@k``, ``succ@k``; docs/scenario.md tells more.
+    """Held-out tasks every ``every`` steps (0: never); ``metrics``: ``accuracy``, ``pass@k``, ``succ@k`` ...
 
     The tasks are spread evenly over ``arms``, parameters and values of each; over the curriculum's own when absent.
     """
