@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class Recipe:
 
 
 def recipes(folder: Path = RECIPES) -> list[Recipe]:
-    """Every recipe of a folder, by name."""
-    return [read(file) for file in sorted(folder.glob("*.yaml"))]
+    """Every recipe of a folder, by name; other scenarios may lie beside them."""
+    return [read(file) for file in sorted(folder.glob("*.yaml")) if re.search(r"^recipe:", file.read_text(), re.M)]
 
 
 def recipe(word: str) -> Recipe:
