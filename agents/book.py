@@ -6,13 +6,15 @@ A place in the tree is reserved before the work for it is awaited, so indices do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparring.envs.types import Ending, Episode, Refusal, Rubric, Score, Segment, Task, Turn
 
+from .beside import Pair, attempt_above, beside, pair, read, rubrics_read
 from .engine import Message
-from .role import RUBRIC, Heard, View
+from .outcome import VERIFIER
+from .role import RUBRIC, SIBLINGS, Heard, View
 from .rubric import lines, make_rubric
 
 ENVIRONMENT = "environment"
@@ -156,13 +158,30 @@ class Book:
         last = heard[0].text if heard else ""
         task = self.task(parent)
         criteria = lines(self.rubrics_before(task, parent)) if RUBRIC in sees else ()
-        return View(task, self.parameters, said, last, heard[::-1], criteria)
+        view = View(task, self.parameters, said, last, heard[::-1], criteria)
+        return self._among(view, parent) if SIBLINGS in sees else view
+
+    def _among(self, view: View, parent: int | None) -> View:
+        """The view with the attempt the role stands below, and those beside it."""
+        mine = attempt_above(self.turns, parent, self._verdict)
+        if mine is None:
+            return view
+        near = beside(self.turns, mine, len(self.turns), self._verdict)
+        others, two = [read(self.turns, turn, self._verdict) for turn in near], self.pair(parent)
+        sides = None if two is None else {k: read(self.turns, t, self._verdict) for k, t in two._asdict().items()}
+        return replace(view, attempt=read(self.turns, mine, self._verdict), siblings=others, pair=sides)
+
+    def pair(self, index: int | None) -> Pair | None:
+        """The attempt at or above this turn and one beside it of the other outcome (see ``beside.pair``)."""
+        mine = attempt_above(self.turns, index, self._verdict)
+        return None if mine is None else pair(self.turns, mine, len(self.turns), self._verdict)
+
+    def _verdict(self, index: int) -> Score | None:
+        return next((score for score in self.scores.get(index, ()) if score.name == VERIFIER), None)
 
     def rubrics_before(self, task: Task | None, parent: int | None) -> list[Rubric]:
-        """Rubrics for ``task`` written at or before turn ``parent``, in order: what a judge below it was shown."""
-        if task is None or parent is None:
-            return []
-        return [self.rubrics[i] for i in sorted(self.rubrics) if i <= parent and self.turn(i).task == task.key]
+        """Rubrics for ``task`` that a role after turn ``parent`` reads (see ``beside.rubrics_read``)."""
+        return rubrics_read(self.turns, self.rubrics, None if task is None else task.key, parent)
 
     def freeze(self, ending: Ending | None = None, error: str = "", seconds: float = 0.0) -> Episode:
         """The finished episode. Reserved places that were never filled (a broken episode) are closed up."""

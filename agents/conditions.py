@@ -5,23 +5,15 @@ A turn of the environment speaks for the role's turn it answers, so ``wrong`` wo
 
 from __future__ import annotations
 
-import math
-
-from sparring.envs.types import Score, Turn, Validity
+from sparring.envs.types import Turn
 from sparring.scenarios.registry import conditions
 
 from .book import Book
+from .outcome import RIGHT_AT as RIGHT_AT
+from .outcome import VERIFIER as VERIFIER
+from .outcome import outcome as outcome
 
-RIGHT_AT = 0.5  # a graded verifier counts as right from here on
-VERIFIER = "verifier"
 VERDICTS = {"right": 1.0, "wrong": 0.0}  # what a verdict is worth as a number
-
-
-def outcome(score: Score | None) -> bool | None:
-    """Whether a verifier's score means right; ``None`` when there is no valued score, or it is no finite number."""
-    if score is None or score.validity is not Validity.VALUED or score.value is None or not math.isfinite(score.value):
-        return None
-    return score.value >= RIGHT_AT
 
 
 def outcome_before(book: Book, index: int | None) -> str:

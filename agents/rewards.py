@@ -14,8 +14,9 @@ from sparring.envs.types import CriterionScore, Episode, Rubric, Score, Task, Tu
 from sparring.scenarios.registry import make, rewards
 from sparring.scenarios.schema import Ref, Scenario
 
-from .conditions import RIGHT_AT, VERIFIER, outcome
-from .role import RUBRIC, Role
+from .beside import beside, named, rubrics_read
+from .outcome import RIGHT_AT, VERIFIER, outcome
+from .role import RUBRIC, SIBLINGS, Role
 from .rubric import mark
 
 FAULTS = ("sandbox",)  # refusals that say nothing about the proposal; an environment's own ``faults`` replace them
@@ -109,24 +110,46 @@ def task_rubrics(episode: Episode, key: str | None) -> list[Rubric]:
 
 
 def answers(episode: Episode, attempt: Turn, rubric: Rubric, context: Context) -> dict[int, list[bool]]:
-    """What judges below ``attempt`` answered about ``rubric``, by criterion index, one bool per judge."""
+    """What judges answered about ``attempt`` by ``rubric``, by criterion index, one bool per judge.
+
+    A judge speaks about the attempt it stands below; one that sees ``siblings``, about those beside it too.
+    """
     found: dict[int, list[bool]] = {}
-    marks = [turn for turn in episode.turns[attempt.index :] if turn.parsed is not None and turn.parsed.kind == "marks"]
-    for turn in marks:
+    for turn in judges(episode, attempt, rubric, context):
         if turn.parsed is None or not turn.parsed.ok:
             continue
-        role = context.roles.get(turn.author)
-        if role is None or RUBRIC not in role.sees or judged(episode, turn) != attempt:
-            continue
+        own = judged(episode, turn) == attempt
         for number, (shown, index) in enumerate(_shown(episode, turn), 1):
-            answer = turn.parsed.value.get(str(number))
+            lettered = turn.parsed.value.get(f"{named(episode.turns, attempt)}{number}")
+            answer = turn.parsed.value.get(str(number)) if own and lettered is None else lettered
             if shown == rubric.author and answer is not None:
                 found.setdefault(index, []).append(answer)
     return found
 
 
+def judges(episode: Episode, attempt: Turn, rubric: Rubric, context: Context) -> list[Turn]:
+    """The turns of judges that read ``rubric`` and ``attempt``, whatever they said."""
+    return [turn for turn in episode.turns if _judges(episode, turn, attempt, rubric, context)]
+
+
+def _judges(episode: Episode, turn: Turn, attempt: Turn, rubric: Rubric, context: Context) -> bool:
+    role = context.roles.get(turn.author)
+    if turn.parsed is None or turn.parsed.kind != "marks" or role is None or RUBRIC not in role.sees:
+        return False
+    above = judged(episode, turn)
+    if above is None or rubric.author not in {shown for shown, _ in _shown(episode, turn)}:
+        return False
+    among = SIBLINGS in role.sees and attempt in beside(episode.turns, above, turn.index, verdicts(episode))
+    return above == attempt or among
+
+
+def verdicts(episode: Episode) -> Callable[[int], Score | None]:
+    """The verifier's score by turn."""
+    return lambda index: episode.score(index, VERIFIER)
+
+
 def _shown(episode: Episode, turn: Turn) -> list[tuple[int | None, int]]:
-    rubrics = [rubric for rubric in task_rubrics(episode, turn.task) if (rubric.author or 0) <= (turn.parent or 0)]
+    rubrics = rubrics_read(episode.turns, episode.rubrics, turn.task, turn.parent)
     return [(rubric.author, index) for rubric in rubrics for index in range(len(rubric.criteria))]
 
 

@@ -16,12 +16,14 @@ from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.registry import nearest, roles
 from sparring.scenarios.schema import RoleSpec
 
+from .beside import Attempt
 from .engine import Message
 from .seal import NONCE, broken, inside
 from .templates import Prompt, load_prompt
 
 OUTCOME = "outcome"
-SEEN = (RUBRIC, OUTCOME)  # what a role may see besides what the environment discloses
+SIBLINGS = "siblings"
+SEEN = (RUBRIC, OUTCOME, SIBLINGS)  # what a role may see besides what the environment discloses
 NO_HELP: Mapping[str, Sequence[str]] = {"wanted": (), "unwanted": ()}
 WORDS = ("parameters", "said", "last", "heard", "tools", NONCE)
 
@@ -41,6 +43,9 @@ class View:
     since this role last spoke, ``tools`` a line for each tool of the environment, ``nonce`` the word of this call.
     ``outcome`` is the verifier's word on the attempt before it, ``right`` or ``wrong``, for roles that see it.
     ``scaffold`` is help: what is ``wanted`` and what is ``unwanted``.
+
+    Roles that see ``siblings`` read the ``attempt`` they stand below, those beside it, and the ``pair`` it makes with
+    the next one of the other outcome (``pair.preferred``, ``pair.rejected``).
     """
 
     task: Task | None = None
@@ -53,6 +58,9 @@ class View:
     nonce: str = ""
     outcome: str = ""
     scaffold: Mapping[str, Sequence[str]] = field(default_factory=lambda: NO_HELP)
+    attempt: Attempt | None = None
+    siblings: Sequence[Attempt] = ()
+    pair: Mapping[str, Attempt] | None = None
 
     def variables(self, sees: Sequence[str]) -> dict[str, Any]:
         """What a template may name: parameters, payload, the secrets in ``sees``, and the conversation."""
@@ -64,6 +72,8 @@ class View:
             known[RUBRIC] = tuple(self.criteria)
         if OUTCOME in sees:
             known[OUTCOME] = self.outcome
+        if SIBLINGS in sees:
+            known |= {"attempt": self.attempt, SIBLINGS: tuple(self.siblings), "pair": self.pair}
         conversation = (
             dict(self.parameters),
             dict(self.said),

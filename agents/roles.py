@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from sparring.envs.types import Parsed
 from sparring.scenarios.registry import roles
 
-from .role import Role
+from .role import SIBLINGS, Role
 from .rubric import parse_rubric
 
 FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 MARK = re.compile(r"[ \t]*(\d{1,3})[ \t]*[:.)][ \t]*(yes|no)\b", re.IGNORECASE)
+LETTERED = re.compile(r"[ \t]*([A-Z]{0,2})(\d{1,3})[ \t]*[:.)][ \t]*(yes|no)\b", re.IGNORECASE)
 
 
 def tagged(text: str, tag: str) -> str | None:
@@ -81,7 +82,10 @@ class Critic(Role):
 
 @roles("rubric_writer")
 class RubricWriter(Role):
-    """Writes a rubric: one criterion per line, ``POINTS text`` or ``veto: text``."""
+    """Writes a rubric: one criterion per line, ``POINTS text`` or ``veto: text``.
+
+    A line may say what it is: ``2 hard rule: text``, ``1 principle: text``, ``1 nugget: text``.
+    """
 
     contract = "rubric"
     default_prompt = "full/rubric_writer"
@@ -94,16 +98,27 @@ class RubricWriter(Role):
 
 @roles("judge")
 class Judge(Role):
-    """Answers the criteria no rule can check: one line ``NUMBER: yes|no`` each."""
+    """Answers the criteria no rule can check: one line ``NUMBER: yes|no`` each.
+
+    One that sees ``siblings`` reads several attempts at once and names them: ``A1: yes``, ``B1: no``.
+    """
 
     contract = "marks"
     default_prompt = "full/judge"
     sealed_prompt = "sealed/judge"
 
     def parse(self, text: str) -> Parsed:
-        """``value`` maps a criterion's number, as text, to a bool; the last line about a number counts."""
-        found = (MARK.match(line) for line in without_thoughts(text).splitlines())
-        marks = {str(int(mark[1])): mark[2].lower() == "yes" for mark in found if mark}
+        """``value`` maps a criterion's number, as text, to a bool; the last line about a number counts.
+
+        Where attempts are named their letters stand before the number.
+        """
+        lines = without_thoughts(text).splitlines()
+        if SIBLINGS in self.sees:
+            named = (LETTERED.match(line) for line in lines)
+            marks = {f"{mark[1].upper()}{int(mark[2])}": mark[3].lower() == "yes" for mark in named if mark}
+        else:
+            found = (MARK.match(line) for line in lines)
+            marks = {str(int(mark[1])): mark[2].lower() == "yes" for mark in found if mark}
         return Parsed(self.contract, marks, None if marks else "no marks")
 
     def turn_down(self, criteria: Sequence[str]) -> str | None:

@@ -1,15 +1,15 @@
 """Rubrics: from text to criteria, from criteria and a text to a share of the points.
 
-One criterion per line, ``POINTS text`` or ``veto: text``. A registered rule checks it, else a judge must.
+One criterion per line (``envs.criteria``): ``POINTS text``, with ``principle:`` or another kind before the text where
+it is said, or ``veto: text``. A registered rule checks it, else a judge must.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sparring.envs.criteria import RUBRIC
+from sparring.envs.criteria import RUBRIC, written
 from sparring.envs.types import Criterion, CriterionKind, CriterionScore, Parsed, Rubric, Task, Validity
 
 from .rules import rule_for
@@ -17,10 +17,6 @@ from .rules import rule_for
 MAX_LINES = 12
 MIN_POINTS, MAX_POINTS = 0.5, 10.0
 MAX_CRITERION = 200  # characters
-
-LINE = re.compile(
-    r"(?:[-*][ \t]+)?(?:(?P<points>\d{1,2}(?:\.\d{1,3})?)|(?P<veto>veto[ \t]*:))[ \t]+(?P<text>\S.*)", re.IGNORECASE
-)
 
 
 def parse_rubric(text: str) -> Parsed:
@@ -39,16 +35,15 @@ def parse_rubric(text: str) -> Parsed:
 
 
 def _criterion(line: str) -> dict[str, object] | None:
-    found = LINE.fullmatch(line)
+    found = written(line)
     if found is None or len(found["text"]) > MAX_CRITERION:
         return None
-    points = float(found["points"]) if found["points"] else 0.0
-    if not found["veto"] and not MIN_POINTS <= points <= MAX_POINTS:
+    ruled = rule_for(found["text"]) is not None
+    kind = found.get("kind") or (CriterionKind.HARD if ruled else CriterionKind.PRINCIPLE)
+    if kind is not CriterionKind.VETO and not MIN_POINTS <= found["points"] <= MAX_POINTS:
         return None
-    text = found["text"].strip()
-    ruled = rule_for(text) is not None
-    kind = CriterionKind.VETO if found["veto"] else CriterionKind.HARD if ruled else CriterionKind.PRINCIPLE
-    return {"text": text, "points": points, "kind": kind.value, "checker": "rule" if ruled else "judge"}
+    checker = "rule" if ruled else "judge"
+    return {"text": found["text"], "points": found["points"], "kind": kind.value, "checker": checker}
 
 
 def make_rubric(parsed: Parsed, author: int | None, provenance: str = "") -> Rubric | None:

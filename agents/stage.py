@@ -289,6 +289,8 @@ def _pick(book: Book, group: list[int], node: NodeSpec, rng: random.Random) -> l
         return sides[False][:limit]
     if node.pick == "all":
         return shuffled[:limit]
+    if node.pick == "contrast":  # a wrong one that has a right one beside it: what the two differ in can be said
+        return [index for index in sides[False] if book.pair(index) is not None][: node.at_most or 1]
     even = min(len(sides[True]), len(sides[False]), (limit + 1) // 2)
     balanced = [index for pair in zip(sides[True][:even], sides[False][:even], strict=True) for index in pair][:limit]
     # one side alone: a single turn, or the easy groups would teach that everything is right

@@ -15,10 +15,21 @@ from sparring.scenarios.errors import ScenarioError
 from .types import Criterion, CriterionKind
 
 RUBRIC = "rubric"  # the field of a row, and the secret of a task, that holds its criteria
+SAID = {
+    "hard rule": CriterionKind.HARD,
+    "principle": CriterionKind.PRINCIPLE,
+    "nugget": CriterionKind.NUGGET,
+    "veto": CriterionKind.VETO,
+}  # how a line says the kind of its criterion
 LINE = re.compile(
-    r"(?:[-*][ \t]+)?(?:(?P<points>-?\d{1,2}(?:\.\d{1,3})?)|(?P<veto>veto[ \t]*:))[ \t]+(?P<text>\S.*)", re.IGNORECASE
+    r"(?:[-*][ \t]+)?(?:(?P<points>-?\d{1,2}(?:\.\d{1,3})?)(?:[ \t]+(?P<kind>hard rule|principle|nugget)[ \t]*:)?"
+    r"|(?P<veto>veto)[ \t]*:)[ \t]+(?P<text>\S.*)",
+    re.IGNORECASE,
 )
-HOW = "a criterion is written 'POINTS text', 'veto: text' or {text: ..., points: ...}; points below 0 are a penalty"
+HOW = (
+    "a criterion is written 'POINTS text', 'POINTS principle: text' (or hard rule, nugget), 'veto: text' or "
+    "{text: ..., points: ...}; points below 0 are a penalty"
+)
 MOST = 100  # criteria of one task
 
 
@@ -31,9 +42,9 @@ def written(line: str) -> dict[str, Any] | None:
     found = LINE.fullmatch(line.strip())
     if found is None:
         return None
-    if found["veto"]:
-        return {"text": found["text"].strip(), "points": 0.0, "kind": CriterionKind.VETO}
-    return {"text": found["text"].strip(), "points": float(found["points"])}
+    kind = SAID.get((found["veto"] or found["kind"] or "").lower())
+    told = {"text": found["text"].strip(), "points": float(found["points"] or 0.0)}
+    return told if kind is None else {**told, "kind": kind}
 
 
 def read_criteria(given: Any, where: str) -> tuple[Criterion, ...]:

@@ -40,8 +40,9 @@ ALWAYS_THERE = (
     *("parameters", "said", "last", "heard", "tools", "nonce", "scaffold"),  # what a role's view gives
     *("range", "dict", "namespace", "cycler", "joiner"),  # what jinja gives
 )
-# what a role may see whatever the environment discloses: rubrics of its branch, the verifier's word on the attempt
-ALWAYS_SEEN = ("rubric", "outcome")
+# what a role may see whatever the environment discloses: rubrics, the verifier's word on the attempt, other attempts
+ALWAYS_SEEN = ("rubric", "outcome", "siblings")
+BESIDES = {"siblings": ("attempt", "pair")}  # what else a role reads that sees these
 PASS_AT = re.compile(r"(?:pass|succ)@([1-9][0-9]{0,3})")
 SCORE_OF = re.compile(r"(?P<whose>[\w-]+)\.(?P<score>[\w-]+)")  # a node's or role's score in play of the whole graph
 
@@ -387,7 +388,8 @@ def _check_reads(
             f"the template {name} reads {names}, which the role does not see; "
             f"add to its sees: [{names}] or take it out of the text",
         )
-    readable = None if there is None else there | set(spec.sees)
+    given = {also for name in spec.sees for also in BESIDES.get(name, ())}
+    readable = None if there is None else there | set(spec.sees) | given
     for word in sorted(reads - secret - readable) if readable is not None else ():
         problems.add(path, f"the template {name} reads an {unknown('variable', word, readable or ())}")
 

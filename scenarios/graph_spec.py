@@ -39,7 +39,7 @@ class NodeSpec(Spec):
     do: Literal["admit", "step", "select", "draw", "recall"] | None = None
     samples: Whole = Field(default=1, ge=1, le=1024)
     prompt: str | None = None
-    pick: Literal["all", "balanced", "wrong", "right", "first"] = "all"
+    pick: Literal["all", "balanced", "wrong", "right", "first", "contrast"] = "all"
     at_most: Whole | None = Field(default=None, ge=1)
     fresh: Flag = False
     train_as: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sparring.envs.types import Episode, Turn
+from sparring.scenarios.errors import StoreError
+from sparring.scenarios.registry import nearest
 
 from ..codec import escape
 from ..rebuild import rebuild
@@ -52,6 +54,21 @@ class _Credit(NamedTuple):
     pull: float
 
 
+class Wanted(NamedTuple):
+    """Which turns: of this ``role`` ("": any), with each of these scores valued and at least so large."""
+
+    role: str = ""
+    least: Mapping[str, float] = {}
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Whether a turn with these columns is one of them."""
+        values = ((row[f"reward_{name}"], least) for name, least in self.least.items())
+        return self.role in ("", row["role"]) and all(value is not None and value >= least for value, least in values)
+
+
+ALL = Wanted()
+
+
 class Part(NamedTuple):
     """A stretch of a conversation."""
 
@@ -60,25 +77,46 @@ class Part(NamedTuple):
     token_ids: tuple[int, ...]
 
 
-def write_trl(store: Store, run: str, out: Path) -> int:
+def write_trl(store: Store, run: str, out: Path, wanted: Wanted = ALL) -> int:
     """Write the folder ``out``; returns how many turns it holds. Raises ``RunNotFound``, ``StoreError``.
 
-    A turn is a row when it has tokens. Its prompt is what it is trained under: a ``train_context`` where there is one.
+    A turn is a row when it has tokens and is ``wanted``. Its prompt is what it is trained under: a ``train_context``
+    where there is one.
     """
     name = store.run(run).name
     count = 0
     with beside(out) as draft, store.read() as session, ExitStack() as open_files:
+        _check(session, run, wanted)
         draft.mkdir()
         files = {
             form: open_files.enter_context((draft / f"{form}.jsonl").open("w", encoding="ascii", newline="\n"))
             for form in FORMS
         }
         for row, talk in said_turns(session, run, score_names(session, run)):
+            if not wanted.takes(row):
+                continue
             for form in FORMS:
                 files[form].write(json.dumps(_said(form, talk) | row) + "\n")
             count += 1
         (draft / "README.md").write_text(_CARD.format(run=run, name=escape(name), count=count), encoding="utf-8")
     return count
+
+
+def _check(session: Session, run: str, wanted: Wanted) -> None:
+    """Refuse a role or a score that the run does not have: nothing would be left."""
+    spoke = (
+        select(Turns.author).join(Episodes, Episodes.id == Turns.episode_id).join(Steps, Steps.id == Episodes.step_id)
+    )
+    there = {
+        "role": sorted(session.scalars(spoke.where(Steps.run_id == run_number(run)).distinct())),
+        "score": score_names(session, run),
+    }
+    asked = [("role", wanted.role)] if wanted.role else []
+    for kind, name in [*asked, *(("score", name) for name in wanted.least)]:
+        if name not in there[kind]:
+            hint = nearest(name, there[kind])
+            meant = f"did you mean {hint!r}? " if hint else ""
+            raise StoreError(f"run {run} has no {kind} {name!r}: {meant}it has {', '.join(there[kind]) or 'none'}")
 
 
 def _said(form: str, talk: Sequence[Part]) -> dict[str, Any]:

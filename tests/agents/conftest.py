@@ -171,6 +171,12 @@ def tree() -> Tree:
 
 
 @pytest.fixture
+def new_tree() -> type[Tree]:
+    """The tree's class, for tests that need more than one."""
+    return Tree
+
+
+@pytest.fixture
 def context() -> Context:
     """A context with no roles and the world."""
     return Context({}, World())

@@ -74,3 +74,16 @@ def test_any_text_parses_and_any_share_is_a_share(text: str, said: str) -> None:
     if rubric is not None:
         share = mark(rubric, said).share
         assert share is None or 0 <= share <= 1
+
+
+def test_a_line_may_say_what_kind_of_criterion_it_is() -> None:
+    text = (
+        "2 hard rule: answer is 12\n1 Principle : shows the working\n3 nugget: names a cause\nveto: at most 9 words\n"
+        "1 hard rule: is polite\n1 answer is 12\n1 is kind"
+    )
+    found = [(c.kind.value, c.points, c.text, c.checker) for c in written(text).criteria]
+    assert found == [
+        ("hard", 2, "answer is 12", "rule"), ("principle", 1, "shows the working", "judge"),
+        ("nugget", 3, "names a cause", "judge"), ("veto", 0, "at most 9 words", "rule"),
+        ("hard", 1, "is polite", "judge"), ("hard", 1, "answer is 12", "rule"), ("principle", 1, "is kind", "judge"),
+    ]  # fmt: skip

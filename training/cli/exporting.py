@@ -64,6 +64,11 @@ def export(
         ),
     ] = None,
     checkpoints: Annotated[Taken, typer.Option(help="archive: which checkpoints go along.")] = Taken.NEWEST,
+    role: Annotated[str, typer.Option(help="trl: only turns of this role.")] = "",
+    least: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCORE=VALUE", help="trl: only turns with this score at least so large; repeatable."),
+    ] = None,
     as_json: AsJson = False,
     db: Db = None,
 ) -> None:
@@ -71,6 +76,8 @@ def export(
     from sparring.storage.exporting.target import size
     from sparring.storage.thinning import dropped_on
 
+    if (role or least) and to is not Form.TRL:
+        raise typer.BadParameter("--role and --least choose turns, for --to trl; other forms hold the whole run")
     began = time.perf_counter()
     with closing(reading(db)) as store:
         where = place(store, run)
@@ -80,7 +87,7 @@ def export(
         if to is Form.ARCHIVE:
             made = _archive(store, where.run, target, checkpoints)
         else:
-            made = _written(to)(store, where.run, target)
+            made = _written(to, role, dict(map(_least, least or ())))(store, where.run, target)
         if (moment := dropped_on(store, where.run)) is not None:
             lost = "their turns are left out" if to is Form.TRL else "they are absent here, words are not"
             lost = f"tokens of some episodes were dropped on {moment[:10]}: {lost}"
@@ -95,7 +102,7 @@ def export(
         typer.echo(made.note, err=True)
 
 
-def _written(to: Form) -> Callable[[Store, str, Path], Made]:
+def _written(to: Form, role: str, least: dict[str, float]) -> Callable[[Store, str, Path], Made]:
     if to is Form.JSONL:
         from sparring.storage.exporting.jsonl import write_jsonl
 
@@ -105,12 +112,20 @@ def _written(to: Form) -> Callable[[Store, str, Path], Made]:
 
         return lambda store, run, out: Made({"samples": write_inspect(store, run, out)})
     if to is Form.TRL:
-        from sparring.storage.exporting.trl import write_trl
+        from sparring.storage.exporting.trl import Wanted, write_trl
 
-        return lambda store, run, out: Made({"turns": write_trl(store, run, out)})
+        return lambda store, run, out: Made({"turns": write_trl(store, run, out, Wanted(role, least))})
     from sparring.storage.exporting.parquet import write_parquet
 
     return lambda store, run, out: _tables(write_parquet(store, run, out))
+
+
+def _least(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise typer.BadParameter(f"--least is written SCORE=VALUE, as in consistency=1; found {text!r}") from None
 
 
 def _tables(counts: dict[str, int]) -> Made:

@@ -24,6 +24,16 @@ def test_an_export_lies_where_it_says(told: Told, filled: str, to: str, made: st
     assert told("export", "latest", "--to", to).exit_code == 5  # it is there already
 
 
+def test_a_data_set_may_hold_some_turns_only(told: Told, filled: str) -> None:
+    whole = json.loads(told("export", "r1", "--to", "trl", "--json").stdout)["turns"]
+    some = json.loads(told("export", "r1", "--to", "trl", "--out", "s", "--role", "solver", "--json").stdout)["turns"]
+    right = told("export", "r1", "--to", "trl", "--out", "r", "--role", "solver", "--least", "verifier=1", "--json")
+    assert 0 < json.loads(right.stdout)["turns"] < some < whole
+    for wrong in (("--least", "verifier"), ("--least", "x=1"), ("--role", "nobody")):
+        assert told("export", "r1", "--to", "trl", "--out", "w", *wrong).exit_code in (2, 5)
+    assert told("export", "r1", "--to", "jsonl", "--role", "solver").exit_code == 2 and not Path("w").exists()
+
+
 def test_an_export_as_json_tells_its_figures(told: Told, filled: str) -> None:
     found = json.loads(told("export", "r1", "--to", "jsonl", "--out", "else/e.jsonl", "--json").stdout)
     assert found["path"] == "else/e.jsonl" and found["episodes"] == 12

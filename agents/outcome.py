@@ -1,0 +1,17 @@
+"""What a verifier's score says of an attempt: right, wrong, or nothing."""
+
+from __future__ import annotations
+
+import math
+
+from sparring.envs.types import Score, Validity
+
+RIGHT_AT = 0.5  # a graded verifier counts as right from here on
+VERIFIER = "verifier"
+
+
+def outcome(score: Score | None) -> bool | None:
+    """Whether a verifier's score means right; ``None`` when there is no valued score, or it is no finite number."""
+    if score is None or score.validity is not Validity.VALUED or score.value is None or not math.isfinite(score.value):
+        return None
+    return score.value >= RIGHT_AT
