@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparring.agents.beside import Attempt
 from sparring.agents.templates import fence, load_prompt, names
 from sparring.scenarios.errors import ScenarioError
 
@@ -23,6 +24,7 @@ SCENE = {
     "trace": ["a=1", "b=2"],
     "reference": "1",
     "rubric": ("1. says a",),
+    "pair": {"preferred": Attempt("A", "<answer>1</answer>", "right"), "rejected": Attempt("B", "", "wrong")},
     "scaffold": {"wanted": ("a is 1 after line 1", "answer is 1"), "unwanted": ("at most 1 words",)},
 }
 

@@ -38,7 +38,7 @@ JUDGED = (
 )  # fmt: skip
 RUBRICS = (
     "2 hard rule: answer is {right}\n1 principle: is sound",  # the judge finds the preferred one sound
-    "3 principle: sounds sure of itself",  # and the rejected one sure of itself
+    "3 principle: is sure of itself",  # and the rejected one sure of itself
     "1 hard rule: says answer",  # both say it
     "Nothing comes to mind.",
 )
