@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tests.training.curricula import grpo, practise, rng, through_sql
 
+from sparring.scenarios.load import SHIPPED, load
+from sparring.scenarios.recipe_spec import words
 from sparring.training.curriculum.arms import RandomArms
 from sparring.training.curriculum.bandits import SelfEvolving
 from sparring.training.curriculum.base import Wanted
@@ -62,3 +64,15 @@ def test_the_mean_absolute_advantage_has_its_closed_form(right: int) -> None:
     found = np.mean(np.abs(grpo(rewards, std="population", eps=0.0)))
     assert found == pytest.approx(2 * math.sqrt(p * (1 - p)), abs=1e-12)
     assert np.mean(np.abs(grpo(rewards))) == pytest.approx(found * math.sqrt(7 / 8), abs=1e-3)
+
+
+@pytest.mark.parametrize("slug", ["sec", "dump", "alp_gmm"])
+def test_controls_of_a_curriculum_differ_in_nothing_else(slug: str) -> None:
+    file = SHIPPED / "recipes" / f"{slug}.yaml"
+    ours = load(file)
+    assert ours.recipe is not None and next(iter(ours.recipe.controls)) == "random"
+    for changes in ours.recipe.controls.values():
+        control = load(file, words(changes))
+        assert control.curriculum.kind in ("random", "blocked", "interleaved")
+        assert control.model_copy(update={"curriculum": ours.curriculum}) == ours
+    assert ours.evaluation.arms  # or held-out tasks would follow what a curriculum names

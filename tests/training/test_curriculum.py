@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -136,3 +138,11 @@ def test_tasks_are_spread_over_the_middles_of_a_box() -> None:
     options = {"arms": {"kind": ["x"]}, "ranges": {"size": [0.0, 3.0]}, "cells": 3}
     assert [cell["size"] for cell in spread(options).values()] == [0.5, 1.5, 2.5]
     assert spread({}) == {"any": {}}
+
+
+def test_a_step_tells_the_curriculums_figures(unbroken: Any) -> None:
+    (told,) = unbroken.rows("SELECT metrics, curriculum_state FROM steps WHERE number = 2")
+    metrics, state = json.loads(told[0]), json.loads(told[1])
+    names = {name for name in metrics if name.startswith("curriculum/")}
+    assert names == {"curriculum/entropy", "curriculum/largest", "curriculum/signal", "curriculum/value"}
+    assert metrics["curriculum/value"] == max(state["value"].values())
