@@ -101,11 +101,14 @@ def _repeated(episodes: Sequence[Episode]) -> set[str | None]:
     return {key for key, count in counts.items() if count > 1}
 
 
-def form(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str] = ()) -> list[Group]:
+def form(
+    episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence[str] = (), across: bool = False
+) -> list[Group]:
     """One role's groups before any stage. Turns whose reward is not valued, and broken episodes, take no part.
 
-    ``nodes`` restricts to these; none means all. With ``spec.discount`` a turn's reward is its own (nothing, where none
-    is given for it: a tool call, a move) plus what the role's later turns on its branch earn, discounted once per turn.
+    ``nodes`` restricts to these; none means all; ``across``: turns of different nodes are compared too. With
+    ``spec.discount`` a turn's reward is its own (nothing, where none is given for it: a tool call, a move) plus what
+    the role's later turns on its branch earn, discounted once per turn.
     """
     valued = _valued(episodes, role, spec, nodes)
     if spec.discount is not None:
@@ -114,7 +117,7 @@ def form(episodes: Sequence[Episode], role: str, spec: RoleSpec, nodes: Sequence
         valued = {place: member for place, member in valued.items() if member.components}
     return [
         Group.of(role, node, scope, [valued[place] for place in members])
-        for node, scope, members in _scopes(episodes, valued, spec.compare)
+        for node, scope, members in _scopes(episodes, valued, spec.compare, across)
     ]
 
 
@@ -211,11 +214,11 @@ def _returns(
 
 
 def _scopes(
-    episodes: Sequence[Episode], places: Mapping[Place, Member], compare: str
+    episodes: Sequence[Episode], places: Mapping[Place, Member], compare: str, across: bool
 ) -> list[tuple[str, str, list[Place]]]:
     by_node: defaultdict[str, list[Place]] = defaultdict(list)
     for place in places:
-        by_node[episodes[place.episode].turns[place.turn].node].append(place)
+        by_node["" if across else episodes[place.episode].turns[place.turn].node].append(place)
     if compare == "siblings":
         return [
             (node, scope, members)

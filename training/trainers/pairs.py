@@ -35,7 +35,8 @@ class Pairing(Where):
     (each of the better with each of the worse, the ``at_most`` with the largest difference per group). ``level``:
     sequence (everything the role said since the two share no turn; they must begin with the same prompt) or step (the
     turn alone, from the first token that differs; all that was read before must be the same). ``demonstrations``: given
-    answers take part too, as the better side of a pair.
+    answers take part too, as the better side of a pair. ``across``: turns of different nodes are compared too, as of
+    attempts that end after one step and after several.
     """
 
     pairs: Literal["best_worst", "closest", "all"] = "best_worst"
@@ -43,6 +44,7 @@ class Pairing(Where):
     gap: float = Field(default=0.0, ge=0)
     at_most: int = Field(default=8, ge=1)
     demonstrations: Annotated[bool, Strict()] = False
+    across: Annotated[bool, Strict()] = False
 
 
 class Pair(NamedTuple):
@@ -64,7 +66,7 @@ def find(played: Played, pairing: Pairing, visited: bool = False) -> list[Found]
     """The pairs of every group of the roles it is for; ``visited``: each as sure as its visit counts make it."""
     return [
         Found(group, tuple(_of_group(group, played.episodes, pairing, visited)))
-        for group in groups_of(played, pairing, shown=pairing.demonstrations)
+        for group in groups_of(played, pairing, shown=pairing.demonstrations, across=pairing.across)
     ]
 
 

@@ -75,15 +75,18 @@ def trained_roles(played: Played, where: Where) -> dict[str, RoleSpec]:
     }
 
 
-def groups_of(played: Played, where: Where, stages: Sequence[Stage] = (), shown: bool = False) -> list[Group]:
+def groups_of(
+    played: Played, where: Where, stages: Sequence[Stage] = (), shown: bool = False, across: bool = False
+) -> list[Group]:
     """The groups of every role it is for, after ``stages``; turns whose reward is not valued are in none.
 
-    Demonstrations that another trainer asked for are in none either, unless they are ``shown``.
+    Demonstrations that another trainer asked for are in none either, unless they are ``shown``. ``across``: turns of
+    different nodes are compared too.
     """
     formed = [
         group if shown else _sampled(group)
         for role, spec in trained_roles(played, where).items()
-        for group in form(played.episodes, role, spec, where.nodes)
+        for group in form(played.episodes, role, spec, where.nodes, across)
     ]
     return apply(stages, formed, played.episodes, played.told, played.rounds)
 

@@ -237,3 +237,19 @@ def test_the_gap_of_the_pairs_is_the_mean_difference_of_their_rewards(
     scenario: World, played: Play, three: Episode
 ) -> None:
     assert part(scenario(), pairs="all").make(played([three])).figures["gap"] == pytest.approx((1.0 + 0.5 + 0.5) / 3)
+
+
+def test_attempts_that_end_at_different_nodes_are_compared_when_asked_for(
+    scenario: World, played: Play, episode: Make
+) -> None:
+    step = played([
+        episode(
+            {"ids": (10, 20)},
+            {"parent": 1, "follows": 1, "node": "revise", "context": (7,), "verifier": 1.0, "ids": (12, 20)},
+            {"verifier": 0.0, "ids": (11, 20)},
+        )
+    ])  # fmt: skip
+    assert not part(scenario()).make(step).rows
+    chosen, rejected = part(scenario(), across=True).make(step).rows
+    assert chosen.token_ids == [1, 2, 3, 10, 20, 7, 12, 20] and chosen.trained == [3, 4, 6, 7]
+    assert rejected.token_ids == [1, 2, 3, 11, 20] and rejected.trained == [3, 4]
