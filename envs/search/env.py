@@ -26,7 +26,7 @@ from .masking import HOPS, KINDS, clue
 from .pool import Wanted, fiction_of, pool_of
 from .pydoc import open_corpus
 from .shown import opened, results
-from .simulated import ENGINE, SOLVER, Simulated
+from .simulated import ENGINE, NOISY, SOLVER, Simulated
 
 MOST = 20  # documents one search may show
 
@@ -68,12 +68,15 @@ class SearchEnvironment(ToolEnvironment):
     """Find the answer in documents.
 
     The verifier is invalid, not 0, in an episode in which the engine itself failed. With backend ``simulated`` the role
-    ``engine`` writes what a search finds (ZeroSearch, arXiv 2505.04588).
+    ``engine`` writes what a search finds (ZeroSearch, arXiv 2505.04588). With the other backends nobody is asked to, so
+    one graph serves all of them. Scores beside the verifier's: tool ``calls`` of an episode, on its last turn, and on
+    every turn that asks a simulated engine ``noisy``, 1 where it shall be useless.
     """
 
     Config = SearchOptions
     parameters: ClassVar = {"kind": KINDS, "hops": HOPS, "noise": tuple(n / 20 for n in range(21))}
-    disclosures = ("reference", "document", "nuggets")
+    disclosures = ("reference", "document", "documents", "nuggets")
+    scores = ("calls", "noisy")
     seats: ClassVar[tuple[str, ...]] = (SOLVER, ENGINE)
     row_fields: ClassVar = {"question": str}
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
@@ -89,8 +92,6 @@ class SearchEnvironment(ToolEnvironment):
         self.fiction = Fiction({})
         self.simulated = Simulated() if self.config.backend == "simulated" else None
         self._toolbox = self._make_tools()
-        if self.simulated is None:
-            self.seats = ()  # type: ignore[misc]  # nobody plays the engine, so anyone may search
 
     @property
     def engine(self) -> SearchEngine:
@@ -132,7 +133,9 @@ class SearchEnvironment(ToolEnvironment):
         if self.config.scoring != "nuggets" and not secret["answers"]:
             raise ScenarioError(f"{where}: no answer to compare with; give one, or write scoring: nuggets")
         secret |= {name: str(row[name]) for name in ("query", "document") if name in row}
-        hidden = {"answer", "nuggets", "query", "document", *self.parameters}
+        if "documents" in row:
+            secret["documents"] = row["documents"]
+        hidden = {"answer", "nuggets", "query", "document", "documents", *self.parameters}
         payload = {name: value for name, value in row.items() if name not in hidden}
         known = {name: row[name] for name in self.parameters if name in row}
         return Task("search", payload, secret, known, ("search",), where)
@@ -177,17 +180,21 @@ class SearchEnvironment(ToolEnvironment):
             self.results[-1] = found
             return found, 0.0, False, False, {"scores": {SOLVER: []}}
         said, reward, over, cut, info = super().step(action)
-        return said, reward, over, cut, self._seated(info)
+        scores = [*info["scores"], *self._figures(over)]
+        return said, reward, over, cut, info | {"scores": scores if self.simulated is None else {SOLVER: scores}}
 
-    def _seated(self, info: dict[str, Any]) -> dict[str, Any]:
-        return info if self.simulated is None else info | {"scores": {SOLVER: info["scores"]}}
+    def _figures(self, over: bool) -> Sequence[Score]:
+        """How many calls were made, at the end; of a query that waits, whether its documents shall be useless."""
+        if over:
+            return (Score.valued("calls", float(self.calls), BY),)
+        if self.simulated is None or not self.simulated.asked:
+            return ()
+        return (Score.valued("noisy", float(self.simulated.kind == NOISY), BY, self.simulated.kind),)
 
     @property
     def addressee(self) -> str | None:
-        """Whose turn it is, where somebody plays the engine."""
-        if self.simulated is None:
-            return None
-        return ENGINE if self.simulated.asked else SOLVER
+        """The engine while it is asked, where somebody plays it; else whoever searches."""
+        return ENGINE if self.simulated is not None and self.simulated.asked else SOLVER
 
     @property
     def stamp(self) -> str:
@@ -211,7 +218,7 @@ class SearchEnvironment(ToolEnvironment):
         return (Score.invalid("verifier", BY, f"the engine failed {self.failed} times in this episode"),)
 
     def oracle(self) -> str | None:
-        """Search, open what has the answer where the results do not show it, answer."""
+        """Search, again where a simulated engine was no use; open what has the answer where results hide it; answer."""
         if self.task is None:
             return None
         secret = self.task.secret
@@ -221,7 +228,7 @@ class SearchEnvironment(ToolEnvironment):
         seen = any(holds(text, answer) for text in self.results)
         document = secret.get("document")
         if self.calls < self.config.max_calls and not seen:
-            if self.calls == 0:
+            if self.calls == 0 or self.simulated is not None:
                 query = secret.get("query") or clue(str(self.task.payload["question"]), self.config.query_words)
                 return f"<search>{query}</search>"
             if document is not None and self.calls == 1 and self.simulated is None:
