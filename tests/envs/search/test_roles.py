@@ -59,3 +59,24 @@ def test_only_the_engine_reads_the_answer_and_whether_to_be_useful(index: Index)
     assert "krill" not in heard and "noisy" not in heard and "useful" not in heard
     answered = next(turn for turn in episode.turns if "plankton" in turn.said)
     assert [score.value for score in episode.scores[answered.index] if score.name == "verifier"] == [0.0]
+
+
+def test_the_same_graph_serves_a_real_engine_and_nobody_plays_it_then(index: Index) -> None:
+    row = {"question": "What do whales eat?", "answer": "krill"}
+    task = SearchEnvironment({"path": str(index.path)}).task_from_row(row, "here")
+    asked: list[str] = []
+
+    def say(prompt: str, request: Request) -> str:
+        asked.append(request.tag)
+        return "<answer>krill</answer>" if len(asked) > 1 else "<search>whale food</search>"
+
+    renderer = ByteRenderer()
+    roles = {name: make_role(name, spec) for name, spec in ROLES.items()}
+    pool = Pool(lambda: SearchEnvironment({"path": str(index.path), "backend": "bm25"}))
+    runtime = Runtime(roles, {"policy": ScriptedEngine(say, renderer)}, renderer, pool, tools=("search",))
+    episode = asyncio.run(play(build_graph(GRAPH), runtime, task=task))
+    assert not episode.error and asked == ["solver", "solver"]
+    last = episode.scores[
+        next(turn.index for turn in episode.turns if "krill" in turn.said and turn.author == "solver")
+    ]
+    assert {score.name: score.value for score in last}["calls"] == 1.0
