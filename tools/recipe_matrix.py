@@ -1,6 +1,7 @@
 """Write docs/recipes-matrix.md: every recipe for two steps with every environment, or why they do not go together.
 
     python tools/recipe_matrix.py [RECIPE ...]     run these (all without a name) and write the page
+    python tools/recipe_matrix.py --first ...      with the first options of each environment alone: a third of the time
     python tools/recipe_matrix.py --show RECIPE    run one and print what came of it
 
 What is swapped is the environment, the prompts (`any/...`, which read nothing of a particular environment) and the
@@ -54,13 +55,14 @@ class Came(NamedTuple):
     why: str = ""
 
 
-def worlds() -> list[tuple[str, dict[str, Any]]]:
-    """Every environment of ours with each set of options it is checked with."""
+def worlds(first: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """Every environment of ours with each set of options it is checked with, or with the ``first`` of them."""
     found: list[tuple[str, dict[str, Any]]] = []
     for name in environments.names():
         kind = environments.get(name)
         if kind.__module__.startswith("sparring."):
-            found += [(name, dict(options)) for options in kind.examples or NEEDED.get(name, ({},))]
+            uses = kind.examples or NEEDED.get(name, ({},))
+            found += [(name, dict(options)) for options in (uses[:1] if first else uses)]
     return found
 
 
@@ -164,10 +166,10 @@ def _brief(error: Exception) -> str:
     return line if len(line) < 240 else f"{line[:240]}..."
 
 
-def matrix(chosen: Sequence[Recipe]) -> Iterator[tuple[str, str, Came]]:
+def matrix(chosen: Sequence[Recipe], first: bool = False) -> Iterator[tuple[str, str, Came]]:
     """Every pair of these recipes with every environment."""
     for recipe in chosen:
-        for name, options in worlds():
+        for name, options in worlds(first):
             with tempfile.TemporaryDirectory() as folder:
                 yield recipe.slug, called(name, options), tried(recipe, name, options, Path(folder))
 
@@ -205,7 +207,7 @@ def main(words: Sequence[str]) -> int:
     chosen = [one for one in recipes() if not named or one.slug in named]
     found: dict[str, dict[str, Sequence[str]]] = json.loads(DATA.read_text()) if DATA.is_file() else {}
     bad = 0
-    for slug, world, came in matrix(chosen):
+    for slug, world, came in matrix(chosen, "--first" in words):
         found.setdefault(slug, {})[world] = list(came)
         bad += came.what == FAILED
         print(f"{slug} {world}: {came.what} {came.why}", flush=True)
