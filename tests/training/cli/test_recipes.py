@@ -145,6 +145,13 @@ def test_what_cannot_be_measured_is_said_before_anything_runs(told: Tell, descri
     assert done.exit_code == 2 and done.stderr and not Path("sparring-recipes").exists()
 
 
+def test_a_folder_with_runs_of_another_version_is_refused(told: Tell, described: Path) -> None:
+    Measuring(book.read(described), Path("work"))._same_file()
+    described.write_text(described.read_text().replace("steps: 2", "steps: 3"))
+    done = told("recipes", "measure", "tiny.yaml", "--folder", "work")
+    assert done.exit_code == 1 and "another version" in done.stderr
+
+
 @pytest.mark.slow
 def test_measuring_runs_every_arm_once_and_goes_on(told: Tell, described: Path) -> None:
     done = told("recipes", "measure", "tiny.yaml", "--seeds", "3,5", "--folder", "work", "--write")

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sparring.scenarios.digest import digest
 from sparring.scenarios.errors import SparringError
 from sparring.scenarios.recipe_spec import words
 
@@ -48,6 +49,7 @@ class Measuring:
 
     def run(self, seeds: Sequence[int], controls: Sequence[str], jobs: int) -> Result:
         """Every arm on every seed, ``jobs`` seeds at once. Raises ``SparringError`` when a run fails."""
+        self._same_file()
         with ThreadPoolExecutor(jobs) as pool:
             chains = [pool.submit(self._seed, seed, controls) for seed in seeds]
             try:
@@ -58,6 +60,16 @@ class Measuring:
         runs.sort(key=lambda ran: (order.index(ran.arm), ran.seed))
         spec = self.recipe.spec
         return Result(self.recipe.slug, self.recipe.digest, spec.metric, spec.claim, about(), tuple(runs))
+
+    def _same_file(self) -> None:
+        """Refuse a folder with runs of another version of the file: they would be taken for this one's."""
+        mark, now = self.folder / "digest", digest(self.recipe.written)
+        if mark.is_file() and mark.read_text().strip() != now:
+            raise SparringError(
+                f"{self.folder} holds runs of another version of {self.recipe.file}; remove it or name another --folder"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(now + "\n")
 
     def _seed(self, seed: int, controls: Sequence[str]) -> list[Ran]:
         """One seed's runs, one after the other: a control's budget is what the recipe sampled."""
