@@ -33,7 +33,7 @@ from sparring.training.session import start
 RECIPE = Path(sparring.scenarios.__file__).parent / "recipes" / "lbt.yaml"
 SMALL = (
     "training.steps=1", "evaluation.every=0", "rollout.episodes=2", "rollout.picks=2", "audit.tasks=1",
-    "canary.every=0", "graph.nodes.teach.samples=4",
+    "canary.every=0", "graph.nodes.teach.samples=4", "graph.nodes.exam.samples=2",
 )  # fmt: skip
 EXAMS = """
 WITH RECURSIVE below(id, lesson, taught) AS (
@@ -66,7 +66,7 @@ def said(number: object) -> str:
 
 def lesson(*answers: object, task: Task | None = None, scenario: Scenario | None = None) -> Episode:
     """An episode of the recipe's graph: the teacher gives these answers, students compute what they are told to."""
-    scenario = scenario or load(RECIPE, (f"graph.nodes.teach.samples={len(answers)}",))
+    scenario = scenario or load(RECIPE, (f"graph.nodes.teach.samples={len(answers)}", "graph.nodes.exam.samples=2"))
     given = iter(answers)
 
     def script(prompt: str, request: Request) -> str:
