@@ -44,7 +44,7 @@ HEAD = """\
 Every [recipe](recipes.md) was run for two steps of the built-in model with every environment, each with the options it
 is checked with. The recipe's environment was replaced, its prompts by those of the set `any`, which read nothing of a
 particular environment, and the parameters its curriculum moves by the environment's own. A tick is a run in which no
-episode broke; a letter is the reason the software itself gave.
+episode broke; a letter is the reason the software itself gave; an empty cell was not run.
 """
 
 
@@ -179,7 +179,7 @@ def page(found: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
     reasons: dict[str, str] = {}
     slugs = sorted(found)
     rows = []
-    for world in dict.fromkeys(world for slug in slugs for world in found[slug]):
+    for world in sorted({world for slug in slugs for world in found[slug]}):
         cells = []
         for slug in slugs:
             what, why = found[slug].get(world, ("", ""))
