@@ -162,7 +162,7 @@ def _ran(scenario: Any, store: Store) -> Came:
 
 def _brief(error: Exception) -> str:
     """The first problem an error tells, without where it stands in a file that nobody wrote."""
-    line = str(error).splitlines()[0].removeprefix("stored scenario: ")
+    line = str(error).splitlines()[0].removeprefix("stored scenario: ").partition("; known: ")[0]
     return line if len(line) < 240 else f"{line[:240]}..."
 
 
