@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import sparring.scenarios
-from sparring.envs.types import Episode, Turn
+from sparring.envs.types import Episode
 from sparring.scenarios.load import load
 from sparring.scenarios.schedule import Now
 from sparring.storage.queries import episode, select_rows
@@ -46,13 +46,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, 
     session.close()
 
 
-def attempts(found: list[Episode]) -> list[tuple[Episode, Turn]]:
+def attempts(found: list[Episode]) -> list[tuple[Any, Any]]:
     return [(one, turn) for one in found for turn in one.turns if turn.author == "solver"]
 
 
 def test_help_is_whole_at_first_and_gone_at_the_end_of_the_recipe() -> None:
-    scenario = load(RECIPE)
-    share = [scenario.at(Now(step, 12)).roles["solver"].scaffold.share for step in range(13)]  # type: ignore[union-attr]
+    scenario: Any = load(RECIPE)
+    share = [scenario.at(Now(step, 12)).roles["solver"].scaffold.share for step in range(13)]
     assert share[0] == pytest.approx(1.0, abs=1e-6) and share[12] < 1e-5
     assert share == sorted(share, reverse=True)
 
@@ -66,7 +66,7 @@ def test_stored_rows_tell_what_each_sibling_was_shown(played: Any) -> None:
         items = len(one.rubrics[0].criteria)
         assert one.score(turn.index, "scaffold").value * items == pytest.approx(
             math.floor((7 - turn.sample) / 7 * items + 0.5)
-        )  # type: ignore[union-attr, operator]
+        )
 
 
 def test_the_sampling_prompt_is_another_than_the_training_prompt_where_help_was_shown(played: Any) -> None:
@@ -105,9 +105,9 @@ def test_every_criterions_verdict_is_a_row_and_the_rubric_is_the_environments(pl
     _, store, found = played
     for one, turn in attempts(found):
         score, given = one.score(turn.index, "rubric"), one.rubrics[0].criteria
-        assert [row.criterion for row in score.criteria] == list(range(len(given)))  # type: ignore[union-attr]
-        met = sum(c.points * row.share for c, row in zip(given, score.criteria, strict=True))  # type: ignore[union-attr, operator]
-        assert score.value == pytest.approx(met / sum(c.points for c in given if c.points > 0))  # type: ignore[union-attr]
+        assert [row.criterion for row in score.criteria] == list(range(len(given)))
+        met = sum(c.points * row.share for c, row in zip(given, score.criteria, strict=True))
+        assert score.value == pytest.approx(met / sum(c.points for c in given if c.points > 0))
     assert {(row.written_by, row.provenance) for row in rubrics(store, "r1").rubrics} == {
         ("environment", "environment")
     }
