@@ -18,7 +18,9 @@ from sparring.agents.settle import settle
 from sparring.agents.stage import Runtime
 from sparring.agents.world import Pool
 from sparring.envs.types import Episode, Pick
+from sparring.scenarios.errors import StoreError
 from sparring.scenarios.load import load
+from sparring.scenarios.recipe_spec import words
 from sparring.scenarios.registry import environments, make
 from sparring.scenarios.schema import Scenario
 from sparring.storage.exporting.trl import Wanted, write_trl
@@ -138,6 +140,13 @@ def test_the_control_learns_from_every_rubric(episodes: list[Episode]) -> None:
     assert sum(len(row.spans) for row in rows_of(control, episodes)) == 12
 
 
+def test_the_run_of_a_real_model_asks_a_judge_about_both_answers() -> None:
+    recipe = load(RECIPE).recipe
+    assert recipe is not None
+    real = load(RECIPE, words(recipe.gpu))
+    assert real.roles["judge"].sees == ("rubric", "siblings") and real.graph_spec().nodes["judge"].role == "judge"
+
+
 def test_accepted_rubrics_are_exported_as_prompts_and_completions(
     store: Store, episodes: list[Episode], tmp_path: Path
 ) -> None:
@@ -152,8 +161,6 @@ def test_accepted_rubrics_are_exported_as_prompts_and_completions(
 
 @pytest.mark.parametrize("wanted", [Wanted("writer"), Wanted("", {"consistence": 1.0})])
 def test_an_export_of_what_is_not_there_says_what_is(store: Store, tmp_path: Path, wanted: Wanted) -> None:
-    from sparring.scenarios.errors import StoreError
-
     with pytest.raises(StoreError, match=r"no (role|score) .* did you mean '(rubric_writer|consistency)'"):
         write_trl(store, "r1", tmp_path / "out", wanted)
     assert not (tmp_path / "out").exists()
