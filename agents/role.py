@@ -42,7 +42,8 @@ class View:
     ``said`` maps an author to its last words on the branch, ``last`` is the newest message, ``heard`` all messages
     since this role last spoke, ``tools`` a line for each tool of the environment, ``nonce`` the word of this call.
     ``outcome`` is the verifier's word on the attempt before it, ``right`` or ``wrong``, for roles that see it.
-    ``scaffold`` is help: what is ``wanted`` and what is ``unwanted``.
+    ``scaffold`` is help: what is ``wanted`` and what is ``unwanted``. ``memory`` is what the role said in earlier steps
+    and its ``memory`` keeps, oldest first.
 
     Roles that see ``siblings`` read the ``attempt`` they stand below, those beside it, and the ``pair`` it makes with
     the next one of the other outcome (``pair.preferred``, ``pair.rejected``).
@@ -61,6 +62,7 @@ class View:
     attempt: Attempt | None = None
     siblings: Sequence[Attempt] = ()
     pair: Mapping[str, Attempt] | None = None
+    memory: Sequence[str] = ()
 
     def variables(self, sees: Sequence[str]) -> dict[str, Any]:
         """What a template may name: parameters, payload, the secrets in ``sees``, and the conversation."""
@@ -82,7 +84,8 @@ class View:
             tuple(self.tools),
             self.nonce,
         )
-        return known | dict(zip(WORDS, conversation, strict=True)) | {"scaffold": self.scaffold}
+        known |= dict(zip(WORDS, conversation, strict=True))
+        return known | {"scaffold": self.scaffold, "memory": tuple(self.memory)}
 
 
 class Role:

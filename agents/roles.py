@@ -1,10 +1,11 @@
-"""The built-in roles: six parsers. Each reads model text, which is hostile: no parser raises, whatever it is given."""
+"""The built-in roles: seven parsers. Each reads model text, which is hostile: no parser raises, whatever it reads."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from sparring.envs.reading import read_proposal
 from sparring.envs.types import Parsed
 from sparring.scenarios.registry import roles
 
@@ -45,6 +46,21 @@ class Teacher(Role):
         fenced = FENCE.findall(spoken)
         program = (fenced[-1] if fenced else spoken).strip("\n").rstrip()
         return Parsed(self.contract, program, None if program.strip() else "no program")
+
+
+@roles("questioner")
+class Questioner(Role):
+    """Asks a question and answers it: the question, in ``<question>`` tags or bare, then the ``<answer>``."""
+
+    contract = "question"
+    default_prompt = "reading/questioner"
+
+    def parse(self, text: str) -> Parsed:
+        """``value`` is the question followed by its answer in tags."""
+        found = read_proposal(without_thoughts(text))
+        if found is None:
+            return Parsed(self.contract, None, "no question with an answer")
+        return Parsed(self.contract, f"{found.question}<answer>{found.answer}</answer>")
 
 
 @roles("solver")

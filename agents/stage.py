@@ -49,8 +49,8 @@ class Runtime:
 
     ``seed`` holds the parts every turn's seed is derived from (run seed, step). ``admit_filter`` may refuse a task the
     environment accepted (seen before, held out). ``reserved`` are the keys of tasks that are not drawn. ``tools`` is a
-    line for each tool, for prompts. ``rewards`` are the scenario's own by name. ``book`` is the episode's own: ``play``
-    puts a new one in.
+    line for each tool, for prompts. ``rewards`` are the scenario's own by name, ``memories`` what roles read of their
+    own past, by role. ``book`` is the episode's own: ``play`` puts a new one in.
     """
 
     roles: Mapping[str, Role]
@@ -64,6 +64,7 @@ class Runtime:
     reserved: frozenset[str] = frozenset()
     policy_version: Callable[[], int] = lambda: 0
     rewards: Mapping[str, Reward] = field(default_factory=dict)
+    memories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     book: Book = field(default_factory=Book)
 
     def derived(self, *parts: object) -> int:
@@ -159,7 +160,8 @@ def _view(runtime: Runtime, role: Role, name: str, parent: int | None) -> View:
     """What lies before the role at node ``name``, with the word of this call."""
     view = runtime.book.view(role.name, parent, role.sees)
     word = outcome_before(runtime.book, parent) if OUTCOME in role.sees else ""
-    return replace(view, tools=runtime.tools, nonce=_nonce(runtime, name, parent), outcome=word)
+    memory = runtime.memories.get(role.name, ())
+    return replace(view, tools=runtime.tools, nonce=_nonce(runtime, name, parent), outcome=word, memory=memory)
 
 
 def _nonce(runtime: Runtime, name: str, parent: int | None) -> str:

@@ -45,7 +45,7 @@ def draw(rng: Generator, count: int, linked: int = 0, syllables: int = 1, digits
     if syllables:
         subjects = several(rng, count, syllables)
     else:
-        subjects = [LETTERS[at] for at in rng.permutation(len(LETTERS))[:count]]
+        subjects = [LETTERS[at] for at in rng.permutation(max(4, count))[:count]]
     least = max(2, 10 ** (digits - 1))
     room = 10**digits - least
     drawn = rng.choice(room, size=count - linked, replace=room < count - linked)

@@ -119,8 +119,10 @@ class ReadingEnvironment(Environment):
             "excerpt": [written(fact, style) for fact in excerpt],
             "question": asked(one.subject, style),
         }
-        known = {fact.subject: chain(facts, fact.subject)[-1].value for fact in facts}
-        secret = {"reference": known[one.subject], "facts": known}
+        secret = {
+            "reference": chain(facts, one.subject)[-1].value,
+            "facts": {fact.subject: fact.value for fact in facts},
+        }
         return Task("reading", payload, secret, dict(parameters), ("reading",), "generator")
 
     def task_from_row(self, row: Mapping[str, Any], where: str) -> Task:
@@ -179,19 +181,30 @@ class ReadingEnvironment(Environment):
             scores.append(Score.valued("truth", given is not None and words(given) == words(true), BY))
         return scores[0].note, float(right), True, False, {"scores": scores}
 
+    def _needed(self, question: str) -> list[Fact]:
+        """The made-up facts that this question needs, where it names one subject of them; else none."""
+        assert self.task is not None, "reset first"
+        facts = [Fact(*item) for item in self.task.secret.get("facts", {}).items()]
+        named = [fact.subject for fact in facts if fact.subject.casefold() in words(question)]
+        return chain(facts, named[0]) if len(named) == 1 else []
+
     def _true(self) -> str | None:
         """What the made-up facts say to the question, where it is one about them."""
         assert self.task is not None, "reset first"
-        facts = self.task.secret.get("facts", {})
-        question = str(self.task.payload["question"])
-        named = [subject for subject in facts if subject in words(question)]
-        return str(facts[named[0]]) if len(named) == 1 else None
+        needed = self._needed(str(self.task.payload["question"]))
+        return needed[-1].value if needed else None
 
     def oracle(self) -> str | None:
-        """The answer."""
+        """The answer, after the documents that it follows from where the environment wrote them."""
         if self.task is None or self.answered or "reference" not in self.task.secret:
             return None
-        return f"<answer>{self.task.secret['reference']}</answer>"
+        reference = str(self.task.secret["reference"])
+        needed = self._needed(str(self.task.payload["question"]))
+        return f"{self._thought(needed) if reference == self._true() else ''}<answer>{reference}</answer>"
+
+    def _thought(self, needed: Sequence[Fact]) -> str:
+        read = "\n".join(written(fact, self.config.style) for fact in needed)
+        return f"<think>{read}</think>" if needed else ""
 
     def demonstration(self, contract: str, said: str) -> str | None:
         """The answer; a verdict on the one in ``said``; or a question with its answer, of those the excerpt tells."""
@@ -207,12 +220,14 @@ class ReadingEnvironment(Environment):
     def _question(self) -> str | None:
         """A question about one of the facts that the excerpt tells, with its answer; equal tasks give equal ones."""
         assert self.task is not None, "reset first"
-        there = {word for text in self.task.payload.get("excerpt", ()) for word in words(text)}
-        told = [item for item in self.task.secret.get("facts", {}).items() if {*map(str.casefold, item)} <= there]
+        excerpt = set(self.task.payload.get("excerpt", ()))
+        questions = [asked(subject, self.config.style) for subject in self.task.secret.get("facts", {})]
+        ways = [(question, self._needed(question)) for question in questions]
+        told = [way for way in ways if way[1] and {written(fact, self.config.style) for fact in way[1]} <= excerpt]
         if not told:
             return None
-        subject, number = told[int(np.random.default_rng(int(self.task.key, 16)).integers(len(told)))]
-        return f"{asked(subject, self.config.style)}<answer>{number}</answer>"
+        question, needed = told[int(np.random.default_rng(int(self.task.key, 16)).integers(len(told)))]
+        return f"{self._thought(needed)}{question}<answer>{needed[-1].value}</answer>"
 
     def state(self) -> object:
         """Whether the answer was given."""

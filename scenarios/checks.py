@@ -37,7 +37,7 @@ from .schema import GraphSpec, Ref, RoleSpec, Scenario, TrainerSpec
 
 R = TypeVar("R", bound=Ref)
 ALWAYS_THERE = (
-    *("parameters", "said", "last", "heard", "tools", "nonce", "scaffold"),  # what a role's view gives
+    *("parameters", "said", "last", "heard", "tools", "nonce", "scaffold", "memory"),  # what a role's view gives
     *("range", "dict", "namespace", "cycler", "joiner"),  # what jinja gives
 )
 # what a role may see whatever the environment discloses: rubrics, the verifier's word on the attempt, other attempts
@@ -267,6 +267,11 @@ def _with_names(scenario: Scenario) -> Iterator[tuple[KeyPath, Mapping[str, Any]
 
 def _check_role(role: RoleSpec, path: KeyPath, world: Any, own: Mapping[str, Ref], problems: Problems) -> None:
     known_part(roles, role.kind, (*path, "kind"), problems)
+    if role.memory is not None:
+        given = [*role.reward, "verifier", *getattr(world, "scores", ())]
+        if role.memory.score not in given:
+            told = unknown("score", role.memory.score, given)
+            problems.add((*path, "memory", "score"), f"{told}; a reward of weight 0 is scored too")
     for name in role.reward:
         check_reward(name, (*path, "reward", name), world, own, problems)
     secrets = _secrets(world)

@@ -24,7 +24,7 @@ from .training_spec import CheckpointSpec, OptimizerSpec, ReferenceSpec, Trainer
 
 __all__ = [
     "END", "Arrow", "AuditSpec", "BudgetSpec", "CanarySpec", "CheckpointSpec", "Edge", "EvaluationSpec",
-    "Flag", "GraphSpec", "GroupSpec", "HealthSpec", "LimitSpec", "LoraSpec", "NodeSpec", "Number",
+    "Flag", "GraphSpec", "GroupSpec", "HealthSpec", "LimitSpec", "LoraSpec", "MemorySpec", "NodeSpec", "Number",
     "OptimizerSpec", "PolicySpec", "RecipeSpec", "Ref", "ReferenceSpec", "RoleSpec", "RolloutSpec", "Sampling",
     "ScaffoldSpec", "Scenario", "SearchSpec", "Spec", "StoreSpec", "TrainerSpec", "TrainingSpec", "WhenSpec", "Whole",
     "located",
@@ -56,6 +56,15 @@ class ScaffoldSpec(Spec):
     kept: Number = Field(default=0.0, ge=0, le=1)
 
 
+class MemorySpec(Spec):
+    """What a role reads of its own past as ``memory``: its ``keep`` newest turns of the run's earlier steps whose score
+    ``score`` was at least ``at_least``. With ``rollout.ahead`` the newest ``ahead`` steps before are not among them."""
+
+    keep: Whole = Field(default=8, ge=1, le=256)
+    score: str = Field(min_length=1)
+    at_least: float = Field(default=0.5, allow_inf_nan=False)
+
+
 class RoleSpec(Spec):
     """One role: who speaks, from which prompt, seeing what, rewarded how. ``kind`` defaults to the role's key."""
 
@@ -73,6 +82,7 @@ class RoleSpec(Spec):
     adapter: str = ""
     refuse_empty: Flag | None = None
     scaffold: ScaffoldSpec | None = None
+    memory: MemorySpec | None = None
 
     @field_validator("reward", mode="before")
     @classmethod

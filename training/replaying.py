@@ -7,7 +7,7 @@ newest at a moment, what the trainers put beside the played turns, and whether a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,6 +32,8 @@ from .engines.render import ChatRenderer
 from .gate import Gate
 from .policy import locate
 from .session import World
+
+Recall = Callable[[Scenario, int], Mapping[str, Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Replayed:
 class Replay:
     """Plays stored steps of one run again. ``figures`` are each step's metrics, by step, for scheduled numbers.
 
-    ``known`` maps the key of a task to the episodes that hold it. Close it after use.
+    ``known`` maps the key of a task to the episodes that hold it; ``recall`` gives what roles read of their own past.
+    Close it after use.
     """
 
     def __init__(
@@ -67,11 +70,13 @@ class Replay:
         figures: Mapping[int, Mapping[str, float | None]],
         known: Mapping[str, Sequence[str]],
         unsafe: bool = False,
+        recall: Recall = lambda scenario, step: {},
     ) -> None:
         self._scenario, self._figures, self._known, self._unsafe = scenario, figures, known, unsafe
         self._graph: RoleGraph = build_graph(scenario.graph_spec())
         self._renderer = renderer_of(scenario)
         self._gate = Gate(scenario.rollout.workers)
+        self._recall = recall
         self._world: World | None = None
 
     def close(self) -> None:
@@ -95,6 +100,7 @@ class Replay:
             seed=(scenario.seed, number),
             work=self._gate.work,
             rewards=rewards_of(scenario),
+            memories=self._recall(scenario, number),
         )
         starts = [partial(self._play, runtime, one) for one in able]
         played: list[Episode] = asyncio.run(self._gate.play(starts)) if starts else []

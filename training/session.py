@@ -22,6 +22,7 @@ from sparring.scenarios.registry import curricula, engines, environments, make, 
 from sparring.scenarios.schema import Ref, Scenario, located
 from sparring.scenarios.seeds import derive
 from sparring.storage.records import ResumePoint, StepRecord
+from sparring.storage.remembering import recall
 from sparring.storage.store import Store
 
 from .ahead import check_ahead
@@ -100,6 +101,8 @@ class Session(Course):
             self.world = World.of(scenario, self.world.unsafe)
             self.rollout.source = self.world.source
             self.rollout.runtime = replace(self.rollout.runtime, environments=self.world.pool)
+        memories = recall(self.store, self.run, scenario, step)
+        self.rollout.runtime = replace(self.rollout.runtime, memories=memories)
         if scenario is not self.scenario:
             roles = {name: make_role(name, spec, scenario.base) for name, spec in scenario.roles.items()}
             self.rollout.runtime = replace(self.rollout.runtime, roles=roles, rewards=rewards_of(scenario))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +61,7 @@ def _replayed(store: Store, at: Place, unsafe: bool) -> Iterator[list[Replayed]]
     """The episodes of each step, played again."""
     from sparring.scenarios.load import from_resolved
     from sparring.storage.answers import kept_episodes, steps_after, task_homes
+    from sparring.storage.remembering import recall
     from sparring.storage.thinning import refuse_thinned
 
     if store.run(at.run).info.get("recorded"):
@@ -76,7 +78,8 @@ def _replayed(store: Store, at: Place, unsafe: bool) -> Iterator[list[Replayed]]
         hush()
         from sparring.training.replaying import Replay
 
-        with closing(Replay(scenario, figures, task_homes(store, at.run), unsafe)) as again:
+        past = partial(recall, store, at.run)
+        with closing(Replay(scenario, figures, task_homes(store, at.run), unsafe, past)) as again:
             yield again.step(first[0].step, first)
             for step in kept:
                 yield again.step(step[0].step, step)
