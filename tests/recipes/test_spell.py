@@ -1,4 +1,4 @@
-"""Three roles of one policy in one update: what the rows of a short run of the recipe show (SPELL, arXiv 2509.23863)."""
+"""Three roles of one policy in one update: what the rows of a short run show (SPELL, arXiv 2509.23863)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHORT = (
     "roles.responder.demonstrated=0.5",
     "roles.verifier.demonstrated=0.6",
     "roles.questioner.memory={keep: 3, score: halfway, at_least: 0.0}",
-    "rollout={episodes: 6, picks: 3}",
+    "rollout={episodes: 5, picks: 3}",
     "training.checkpoint.every=1",
     "evaluation.every=0",
     "canary.every=0",
