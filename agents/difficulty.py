@@ -28,9 +28,10 @@ class Difficulty:
     """
 
     class Config(BaseModel):
-        """``nodes``: which attempts count; a task that was tried only elsewhere, and went no further, earns 0. Absent:
-        the first attempts below the proposal. ``score``: the reward of an attempt whose mean is p. ``width``: the
-        standard deviation of the bell (1/6: half of the distance from 0.5 to 1, three times), or half of the band.
+        """``shape``: the curve over p, ``centre``: where it is highest (gaussian and band). ``nodes``: which attempts
+        count; a task that was tried only elsewhere, and went no further, earns 0. Absent: the first attempts below the
+        proposal. ``score``: the reward of an attempt whose mean is p. ``width``: the standard deviation of the bell
+        (1/6: half of the distance from 0.5 to 1, three times), or half of the band.
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
