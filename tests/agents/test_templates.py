@@ -16,7 +16,9 @@ SCENE = {
     "program": "print(1)",
     "depth": 2,
     "parameters": {"depth": 2},
-    "said": dict.fromkeys(("critic", "solver", "advisor", "teacher", "tutor", "responder", "environment"), "<answer>1</answer>"),
+    "said": dict.fromkeys(
+        ("critic", "solver", "advisor", "teacher", "tutor", "responder", "environment"), "<answer>1</answer>"
+    ),
     "examples": [{"input": "1", "output": "2"}],
     "tools": ("search(query: string): Find documents.",),
     "criteria": ["1 says a"],
