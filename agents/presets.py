@@ -31,6 +31,12 @@ def solve_critique_revise() -> GraphSpec:
     return read_graph(FOLDER / "solve-critique-revise.yaml")
 
 
+@graphs("solve-retry")
+def solve_retry() -> GraphSpec:
+    """Solvers try a given task twice; nobody tells them whether the first attempt was right."""
+    return read_graph(FOLDER / "solve-retry.yaml")
+
+
 @graphs("propose-solve-critique-revise")
 def propose_solve_critique_revise() -> GraphSpec:
     """A teacher proposes, the environment admits, rubrics are written, attempts are judged and revised."""

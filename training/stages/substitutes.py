@@ -57,6 +57,20 @@ class Substitute(GroupStage):
         """One group by itself; the rewards of turns outside it are read from their verifier's score."""
         return self.together([group], episodes)[0]
 
+    def figures(
+        self, before: Sequence[Group], after: Sequence[Group], episodes: Sequence[Episode], rounds: Sequence[int]
+    ) -> dict[str, float]:
+        """Shares: groups a turn came into, turns that came in right, failed groups, those that got a right one."""
+        both = zip(before, after, strict=True)
+        mine = [(old, new) for old, new in both if self.concerns(old) and old.node != self.config.node]
+        came = [_came(new, self.note) for _, new in mine]
+        rescued = [bool(turn and turn.reward >= self.config.right) for turn in came]
+        failed = [all(reward < self.config.right for reward in old.reward_G) for old, _ in mine]
+        found = {"share": _share([turn is not None for turn in came]), "failed": _share(failed)}
+        found["right"] = _share([right for right, turn in zip(rescued, came, strict=True) if turn is not None])
+        found["rescued"] = _share([right for right, lost in zip(rescued, failed, strict=True) if lost])
+        return {f"{self.note}/{name}": share for name, share in found.items() if share is not None}
+
     def placed(self, group: Group, chosen: Member) -> Group:
         """The group with ``chosen`` in it."""
         raise NotImplementedError
@@ -93,6 +107,14 @@ class Substitute(GroupStage):
         return group.keeping(left)  # a turn that moved is in one group only, also when the one it left was dropped
 
 
+def _came(group: Group, note: str) -> Member | None:
+    return next((member for member in group.members if member.note == note), None)
+
+
+def _share(held: Sequence[bool]) -> float | None:
+    return sum(held) / len(held) if held else None
+
+
 def scored(place: Place, episodes: Sequence[Episode]) -> Member | None:
     """A member made of a turn and its verifier's score; ``None`` without a valued one."""
     episode = episodes[place.episode]
@@ -105,6 +127,9 @@ def scored(place: Place, episodes: Sequence[Episode]) -> Member | None:
 @group_stages("replace")
 class Replace(Substitute):
     """Puts a later turn (first right, else best) in the place of the worst member.
+
+    Figures: replaced/share of the groups, replaced/right of the turns that came in, replaced/failed: groups in which
+    all had failed, replaced/rescued: those of them that got a right one.
 
     Formula: argmin R of the group gives way to a turn below it
     Source: Scaf-GRPO, arXiv 2510.19807
@@ -123,6 +148,9 @@ class Replace(Substitute):
 @group_stages("insert")
 class Insert(Substitute):
     """Adds a later turn (first right, else best) to an earlier group.
+
+    Figures: inserted/share of the groups, inserted/right of the turns that came in, inserted/failed: groups in which
+    all had failed, inserted/rescued: those of them that got a right one.
 
     Formula: n + 1 members, the last from below the others
     Source: Critique-GRPO, arXiv 2506.03106

@@ -17,13 +17,15 @@ from sparring.training.stages.substitutes import Insert, Replace
 SPEC = RoleSpec(kind="plain", reward={"verifier": 1.0})
 
 
-def revised(first: Sequence[float], later: Sequence[tuple[int, float]], author: str = "solver") -> Episode:
+def revised(
+    first: Sequence[float], later: Sequence[tuple[int, float]], author: str = "solver", task: str = "t"
+) -> Episode:
     """Attempts below one environment turn, and revisions (of which attempt, reward) at the node ``revise``."""
-    turns = [Turn(0, None, "set", "environment", "", task="t")]
-    turns += [Turn(at, 0, "solve", "solver", "", token_ids=(5,), logprobs=(-1.0,), task="t")
+    turns = [Turn(0, None, "set", "environment", "", task=task)]
+    turns += [Turn(at, 0, "solve", "solver", "", token_ids=(5,), logprobs=(-1.0,), task=task)
               for at in range(1, len(first) + 1)]  # fmt: skip
     for parent, _ in later:
-        turns.append(Turn(len(turns), parent, "revise", author, "", token_ids=(6, 7), logprobs=(-1.0,) * 2, task="t"))
+        turns.append(Turn(len(turns), parent, "revise", author, "", token_ids=(6, 7), logprobs=(-1.0,) * 2, task=task))
     rewards = [*first, *(reward for _, reward in later)]
     scores = {at: (Score.valued("verifier", reward, "test"),) for at, reward in enumerate(rewards, 1)}
     return Episode(0, 0, {}, tuple(turns), (), scores, {}, {}, Ending.DONE)
@@ -51,6 +53,21 @@ def test_the_first_right_turn_replaces_the_worst_of_a_failed_group() -> None:
     assert found["solve"].reward_G == [0.1, 1.0, 0, 0, 0, 0, 0, 0]
     assert found["solve"].pool.mean == pytest.approx(0.1 / 8)
     assert found["revise"].dropped == "stands in for earlier turns" and 10 not in places(found["revise"])
+
+
+def test_the_stage_tells_how_many_groups_got_a_turn_and_how_many_failed_ones_were_rescued() -> None:
+    episodes = [
+        revised([0.0, 0.0], [(1, 1.0)], task="rescued"),
+        revised([0.0, 0.0], [(1, 0.4)], task="failed; the best is not right"),
+        revised([0.0, 1.0], [(1, 1.0)], task="half right"),
+        revised([1.0, 1.0], [], task="nothing comes in"),
+    ]
+    figures: dict[str, float] = {}
+    apply([of(Insert, when="always")], form(episodes, "solver", SPEC), episodes, figures)
+    assert figures == pytest.approx(
+        {"inserted/share/solver": 3 / 4, "inserted/right/solver": 2 / 3,
+         "inserted/failed/solver": 1 / 2, "inserted/rescued/solver": 1 / 2}
+    )  # fmt: skip
 
 
 def test_without_a_right_turn_the_best_comes_in_when_it_is_better() -> None:
