@@ -151,7 +151,7 @@ def operands(node: ast.AST) -> list[ast.expr]:
 def test_a_slug_that_is_also_a_word_or_a_part_decides_nothing(slug: str) -> None:
     """No code compares anything with it, other than a part registered under that very name."""
     compared = [
-        f"{file.relative_to(ROOT)}:{node.lineno}"
+        f"{file.relative_to(ROOT)}:{one.lineno}"
         for file in shared()
         if file.suffix == ".py"
         for node in ast.walk(ast.parse(file.read_text()))
@@ -172,10 +172,10 @@ def _readers() -> Iterator[tuple[str, int]]:
         if file.suffix != ".py":
             continue
         for node in ast.walk(ast.parse(file.read_text())):
-            reads = isinstance(node, ast.Attribute) and node.attr == "recipe"
-            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-            asks = any(
-                isinstance(side, ast.Attribute) and ast.unparse(side).endswith("scenario.name") for side in sides
-            )
-            if reads or asks:
-                yield str(file.relative_to(ROOT)), node.lineno
+            compares = isinstance(node, ast.Compare) and any(map(_is_name, (node.left, *node.comparators)))
+            if compares or (isinstance(node, ast.Attribute) and node.attr == "recipe"):
+                yield str(file.relative_to(ROOT)), getattr(node, "lineno", 0)
+
+
+def _is_name(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and ast.unparse(node).endswith("scenario.name")

@@ -84,7 +84,9 @@ def test_a_recipe_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path
         loading.load("showm")
 
 
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+leaves: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
 leaves |= st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))  # what YAML can say at all
 names = st.text("abcdefghij_", min_size=1)
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3))
