@@ -9,7 +9,7 @@ from sparring.training.cli.recipes.book import Recipe, recipes
 from sparring.training.cli.recipes.results import EFFECTS, RECIPE, effects, stored
 
 # recipes without a result so far; `sparring recipes` lists them as not measured
-WAITING: set[str] = {"critique_grpo", "dump", "lbt", "ruscarl", "score", "topr", "zerosearch"}
+WAITING: set[str] = {"dump", "ruscarl", "zerosearch"}
 every = pytest.mark.parametrize(
     "recipe", [one for one in recipes() if stored(one) is not None], ids=lambda one: one.slug
 )
