@@ -104,7 +104,8 @@ def judged(tree: Any, rubric: str, marks: dict[str, bool] | None = None, first_r
 
 def consistent(tree: Any, context: Context, rubric: str, marks: dict[str, bool] | None = None, **more: Any) -> Score:
     episode, wrote = judged(tree, rubric, marks, **more)
-    return consistency(episode, episode.turns[wrote], replace(context, roles=JUDGE))[0]
+    found: Score = consistency(episode, episode.turns[wrote], replace(context, roles=JUDGE))[0]
+    return found
 
 
 def test_rules_alone_can_reproduce_the_label(tree: Any, context: Context) -> None:

@@ -42,6 +42,7 @@ def test_a_revision_is_trained_under_the_prompt_of_the_attempt(table: Any, task:
     assert len(at(episode, "revise")) == 2
     for turn in at(episode, "revise"):
         first = above(episode, turn, "solve")
+        assert turn.context and turn.train_context and first.context
         assert turn.follows == (None if fresh else first.index)
         assert turn.train_context.token_ids == first.context.token_ids
         assert turn.train_context.text == first.context.text
@@ -67,6 +68,7 @@ def test_the_prompt_of_a_turn_in_a_conversation_is_all_that_was_read_there(table
     episode = table.play(GraphSpec.model_validate(spec), script, task=task)
     for turn in at(episode, "again"):
         revision, first = above(episode, turn, "revise"), above(episode, turn, "solve")
+        assert turn.train_context and first.context and revision.context
         read = first.context.token_ids + first.token_ids + revision.context.token_ids
         assert turn.train_context.token_ids == read
 

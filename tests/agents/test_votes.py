@@ -67,7 +67,7 @@ def test_verdicts_on_another_attempt_and_of_other_nodes_do_not_count(tree: Any, 
     [(1, ("wrong",), 1.0), (0, ("right",), 1.0), (0, ("wrong",), 0.0), (1, ("right",), 1.0), (1, (), 1.0)],
 )
 def test_the_larger_of_rule_and_vote(tree: Any, context: Context, rule: int, verdicts: Any, expected: float) -> None:
-    either = make_reward(Ref(kind="max", of=["verifier", "majority"]))
+    either = make_reward(Ref(kind="max", options={"of": ["verifier", "majority"]}))
     assert scored(either, tree, judged(tree, *verdicts, score=rule), context).value == expected
 
 

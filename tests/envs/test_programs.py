@@ -9,7 +9,7 @@ import pytest
 from numpy.random import default_rng
 
 from sparring.envs.code.env import count_lines
-from sparring.envs.code.programs import DEEPEST, LARGEST, held_out, write, write_solved
+from sparring.envs.code.programs import DEEPEST, LITERAL, WIDEST, held_out, write, write_solved
 from sparring.envs.code.sandbox import Sandbox
 
 LINE = re.compile(
@@ -35,7 +35,7 @@ def test_programs_have_their_depth_the_shown_forms_and_small_values(depth: int) 
         *lines, last = solved.program.split("\n")
         assert len(lines) == depth == count_lines(solved.program)
         assert all(LINE.fullmatch(line) for line in lines) and last.startswith("print(")
-        assert all(abs(int(entry.split("=")[1])) <= LARGEST for entry in [*solved.trace, f"x={solved.output}"])
+        assert all(abs(int(entry.split("=")[1])) <= LITERAL * WIDEST for entry in [*solved.trace, f"x={solved.output}"])
         assert all(one != two for one, two in pairwise(lines))
 
 

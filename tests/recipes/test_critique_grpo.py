@@ -81,7 +81,8 @@ def test_a_group_is_seven_attempts_and_one_refinement_of_a_wrong_one(step: Step)
 def test_the_refinement_is_the_first_right_one_else_the_best(step: Step) -> None:
     for row in step.inserted:
         episode, chosen = step.turn(row)
-        rewards = {t.index: episode.score(t.index, "verifier").value for t in episode.turns if t.node == "revise"}
+        scores = {t.index: episode.score(t.index, "verifier") for t in episode.turns if t.node == "revise"}
+        rewards = {index: score.value or 0.0 for index, score in scores.items() if score is not None}
         right = [index for index, reward in rewards.items() if reward == 1.0]
         assert chosen.index == (right[0] if right else max(rewards, key=lambda index: rewards[index]))
 
@@ -89,8 +90,9 @@ def test_the_refinement_is_the_first_right_one_else_the_best(step: Step) -> None
 def test_advantages_are_over_the_union_without_a_deviation(step: Step) -> None:
     for group in step.made.groups:
         rows = [row for row in step.made.advantages if row.group == group.index and row.weight]
-        mean = math.fsum(row.reward for row in rows) / len(rows) if rows else 0.0
-        assert [row.value for row in rows] == pytest.approx([row.reward - mean for row in rows])
+        rewards = [row.reward or 0.0 for row in rows]
+        mean = math.fsum(rewards) / len(rows) if rows else 0.0
+        assert [row.value for row in rows] == pytest.approx([reward - mean for reward in rewards])
 
 
 def test_a_refinement_is_trained_under_the_original_prompt(step: Step) -> None:
@@ -98,6 +100,7 @@ def test_a_refinement_is_trained_under_the_original_prompt(step: Step) -> None:
     for row in step.inserted:
         episode, chosen = step.turn(row)
         attempt = next(one for one in episode.ancestors(chosen.parent) if one.node == "solve")
+        assert attempt.context is not None and chosen.context is not None
         assert tuple(row.token_ids) == attempt.context.token_ids + chosen.token_ids
         assert chosen.follows == attempt.index and "Critic:" in chosen.context.text
 
@@ -126,6 +129,7 @@ def test_the_shaped_loss_is_of_probabilities_under_the_original_prompt(step: Ste
     expected = beside = 0.0
     for row in pulled:
         _, chosen = step.turn(row)
+        assert chosen.context is not None
         said, share = len(chosen.token_ids), row.coefficient_T[-1]
         p_T = probabilities(model, row.token_ids, said)
         expected -= share * float((p_T / (p_T + GAMMA)).sum())
@@ -138,7 +142,7 @@ def test_the_shaped_loss_is_of_probabilities_under_the_original_prompt(step: Ste
 def test_only_refinements_are_shaped_and_a_token_weighs_the_same_in_either(step: Step) -> None:
     nodes = {row.loss: {step.turn(row)[1].node} for row in step.made.rows}
     assert nodes == {"rl": {"solve"}, "rl/inserted": {"revise"}}
-    losses = step.session.plan.losses
+    losses: Any = step.session.plan.losses
     assert losses["rl"].config.gradient == "plain" and losses["rl"].config.mask == "none"
     assert losses["rl/inserted"].config.gradient == "shaped" and losses["rl/inserted"].config.gamma == GAMMA
     trajectories = sum(row.weight > 0 for row in step.made.advantages)

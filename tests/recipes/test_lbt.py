@@ -105,11 +105,12 @@ def lessons(episode: Episode) -> dict[str, float | None]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A small step of the recipe."""
-    made = Store(tmp_path_factory.mktemp("lbt") / "sparring.db")
+    path = tmp_path_factory.mktemp("lbt") / "sparring.db"
+    made = Store(path)
     session = start(load(RECIPE, SMALL), made)
     asyncio.run(learn(session))
     session.close()
-    return Store(made.path)
+    return Store(path)
 
 
 # -- the exam ----------------------------------------------------------------------------------------------------------

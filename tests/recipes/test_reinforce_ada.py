@@ -48,11 +48,12 @@ def played(chances: list[float], rounds: Rounds, seed: int = 0) -> tuple[Player,
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A small step of the recipe."""
-    made = Store(tmp_path_factory.mktemp("ada") / "sparring.db")
+    path = tmp_path_factory.mktemp("ada") / "sparring.db"
+    made = Store(path)
     session = start(load(RECIPE, SMALL), made)
     asyncio.run(learn(session))
     session.close()
-    return Store(made.path)
+    return Store(path)
 
 
 def test_a_prompt_solved_one_time_in_ten_gets_more_samples_than_one_solved_every_other_time() -> None:

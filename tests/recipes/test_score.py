@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sparring.scenarios
 from sparring.envs.types import Ending, Episode, Score, Segment, Turn
@@ -69,7 +70,7 @@ def trained(made: Made) -> dict[str, set[str]]:
 
 def test_stage_one_rewards_the_second_attempt_and_holds_the_first_by_a_kl_alone() -> None:
     assert trained(at_step(1)) == trained(at_step(STAGE_I)) == {"hold": {"solve"}, "retries": {"retry"}}
-    losses = Plan.of(SCENARIO, None).losses
+    losses: Any = Plan.of(SCENARIO, None).losses
     hold, retries = losses["hold"].config, losses["retries"].config
     assert hold.positive == hold.negative == 0 and hold.kl.coefficient > 10 * retries.kl.coefficient
     assert retries.positive == retries.negative == 1
