@@ -112,7 +112,10 @@ def _generally(key: str, role: dict[str, Any]) -> dict[str, Any]:
     """A role with a prompt of the set ``any`` and few tokens."""
     kind = role.get("kind", key)
     contract = roles.get(kind).contract if kind in roles.names() else ""
-    there = {"answer": "solver", "text": "text", "program": "teacher", "verdict": "critic", "rubric": "rubric_writer"}
+    there = {
+        "answer": "solver", "text": "text", "program": "teacher", "verdict": "critic", "rubric": "rubric_writer",
+        "question": "questioner",
+    }  # fmt: skip
     sampling = {**role.get("sampling", {}), "max_tokens": 12}
     return {**role, "prompt": f"any/{there.get(contract, 'judge')}", "sampling": sampling}
 
@@ -156,13 +159,17 @@ def _ran(scenario: Any, store: Store) -> Came:
         from sparring.storage.queries import stored_episodes
 
         notes = {one.episode.error for one in stored_episodes(store, session.run, range(1, 3)) if one.episode.error}
-        return Came(FAILED, f"{broken:.0f} episodes broke: {sorted(notes)[:1]}")
+        first = min(notes, default="")
+        if " were wanted and " in first:  # the environment has too few different tasks, and the run says so
+            return Came(NOT, _brief(Exception(first.removeprefix("ContractBroken: "))))
+        return Came(FAILED, f"{broken:.0f} episodes broke: {first}")
     return Came(RAN) if len(done) == 2 else Came(FAILED, f"{len(done)} steps")
 
 
 def _brief(error: Exception) -> str:
     """The first problem an error tells, without where it stands in a file that nobody wrote."""
     line = str(error).splitlines()[0].removeprefix("stored scenario: ").partition("; known: ")[0]
+    line = line.replace(f"{ROOT}/", "").replace(".src/sparring/", "")
     return line if len(line) < 240 else f"{line[:240]}..."
 
 
