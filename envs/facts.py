@@ -31,11 +31,14 @@ class Fact:
     value: str
 
 
-def draw(rng: Generator, count: int, linked: int = 0, syllables: int = 1, digits: int = 2) -> list[Fact]:
+def draw(
+    rng: Generator, count: int, linked: int = 0, syllables: int = 1, digits: int = 2, letters: int = len(LETTERS)
+) -> list[Fact]:
     """``count`` facts about different subjects in random order; ``linked`` of them refer to one that states its number.
 
-    ``syllables`` 0: subjects are single letters (26 of them). Numbers have ``digits`` digits and differ from each other
-    while there are enough; 0 and 1 are not among them, so that no constant answer is often right.
+    ``syllables`` 0: subjects are single letters, the first ``letters``, or ``count`` where that is more.
+    Numbers have ``digits`` digits and differ from each other while there are enough; 0 and 1 are not among them, so
+    that no constant answer is often right.
 
     >>> import numpy as np
     >>> draw(np.random.default_rng(0), 3, linked=1, syllables=0)
@@ -45,7 +48,7 @@ def draw(rng: Generator, count: int, linked: int = 0, syllables: int = 1, digits
     if syllables:
         subjects = several(rng, count, syllables)
     else:
-        subjects = [LETTERS[at] for at in rng.permutation(max(4, count))[:count]]
+        subjects = [LETTERS[at] for at in rng.permutation(max(letters, count))[:count]]
     least = max(2, 10 ** (digits - 1))
     room = 10**digits - least
     drawn = rng.choice(room, size=count - linked, replace=room < count - linked)

@@ -22,6 +22,7 @@ from .facts import Fact, Style, asked, chain, draw, written
 from .types import Refusal, Score, Task
 
 BY = "reading"
+LETTERS = 4  # that subjects of a letter are drawn from: few of them are met often
 _WORD = re.compile(r"\w+")
 
 
@@ -98,7 +99,7 @@ class ReadingEnvironment(Environment):
         options = self.config
         count, linked = int(parameters.get("documents", 2)), int(parameters.get("linked", 0))
         for _ in range(DRAWS):
-            facts = draw(rng, count, linked, options.syllables, options.digits)
+            facts = draw(rng, count, linked, options.syllables, options.digits, LETTERS)
             one = facts[int(rng.integers(count))]
             excerpt = self._excerpt(facts, one, rng)
             if on_side([[fact.subject, fact.value] for fact in facts], split):

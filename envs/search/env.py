@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sparring.envs.toolbox import ToolEnvironment, ToolOptions
 from sparring.envs.tools import Tool, ToolRefused, tool
-from sparring.envs.types import Score, Task
+from sparring.envs.types import Score, Task, digest
 from sparring.scenarios.errors import ContractBroken, ScenarioError
 from sparring.scenarios.registry import environments
 
@@ -138,7 +138,9 @@ class SearchEnvironment(ToolEnvironment):
         hidden = {"answer", "nuggets", "query", "document", "documents", *self.parameters}
         payload = {name: value for name, value in row.items() if name not in hidden}
         known = {name: row[name] for name in self.parameters if name in row}
-        return Task("search", payload, secret, known, ("search",), where)
+        # invented facts give one question many answers, and each is a task of its own
+        key = digest(["search", payload, secret["documents"]]) if "documents" in secret else ""
+        return Task("search", payload, secret, known, ("search",), where, key=key)
 
     def begin(self, task: Task) -> str:
         """The question."""

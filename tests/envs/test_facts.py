@@ -46,3 +46,10 @@ def test_the_source_asks_any_environment_that_takes_rows(environment: SearchEnvi
 def test_a_fact_in_words_names_its_subject() -> None:
     for fact in draw(np.random.default_rng(3), 5, linked=2):
         assert fact.subject in written(fact) and fact.value in written(fact)
+
+
+def test_one_fact_of_a_letter_and_a_digit_leaves_enough_tasks_on_either_side() -> None:
+    source = FactSource({"syllables": 0, "digits": 1, "style": "plain"}, SearchEnvironment({"backend": "simulated"}))
+    train = {source.sample({}, np.random.default_rng(seed)).key for seed in range(60)}
+    held_out = {source.held_out({}, np.random.default_rng(seed)).key for seed in range(60)}
+    assert len(train) >= 15 and len(held_out) >= 5

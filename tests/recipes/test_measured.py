@@ -9,7 +9,7 @@ from sparring.training.cli.recipes.book import Recipe, recipes
 from sparring.training.cli.recipes.results import EFFECTS, RECIPE, effects, stored
 
 # recipes without a result so far; `sparring recipes` lists them as not measured
-WAITING: set[str] = {"dump", "ruscarl", "zerosearch"}
+WAITING: set[str] = set()
 every = pytest.mark.parametrize(
     "recipe", [one for one in recipes() if stored(one) is not None], ids=lambda one: one.slug
 )

@@ -162,7 +162,7 @@ def test_a_resumed_run_remembers_and_does_the_same(run: Ran, tmp_path: Path) -> 
 
 def test_the_mix_of_roles_in_the_update_follows_their_weights(run: Ran, tmp_path: Path) -> None:
     query = "SELECT role, sum(weight), count(*) FROM advantages WHERE trainer = 'rl' AND weight > 0 GROUP BY role"
-    heavy = Ran(tmp_path, "training.steps=2", "roles.verifier.weight=0.25")
+    heavy = Ran(tmp_path, "training.steps=2", "roles.questioner.weight=1.0", "roles.verifier.weight=0.25")
     assert {role: total / count for role, total, count in heavy.rows(query)} == {
         "questioner": 1.0, "responder": 1.0, "verifier": 0.25
     }  # fmt: skip
