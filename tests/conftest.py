@@ -1,10 +1,13 @@
 """What every test shares: examples of property tests that repeat, so a red run can be, and a tiny model."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+# small tensors are faster on one thread, and pytest's workers share the cores; commands that tests start inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

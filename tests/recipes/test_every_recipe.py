@@ -9,6 +9,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,12 @@ def operands(node: ast.AST) -> list[ast.expr]:
     ]
 
 
+@cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    """Every node of a Python file, read once."""
+    return tuple(ast.walk(ast.parse(file.read_text())))
+
+
 @pytest.mark.parametrize("slug", sorted({one.slug for one in ALL} & (set(WORDS) | set(parts()))))
 def test_a_slug_that_is_also_a_word_or_a_part_decides_nothing(slug: str) -> None:
     """No code compares anything with it, other than a part registered under that very name."""
@@ -154,7 +161,7 @@ def test_a_slug_that_is_also_a_word_or_a_part_decides_nothing(slug: str) -> None
         f"{file.relative_to(ROOT)}:{one.lineno}"
         for file in shared()
         if file.suffix == ".py"
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file)
         for one in operands(node)
         if isinstance(one, ast.Constant) and one.value == slug and str(file.relative_to(ROOT)) not in MEANT
     ]
@@ -171,7 +178,7 @@ def _readers() -> Iterator[tuple[str, int]]:
     for file in shared():
         if file.suffix != ".py":
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             compares = isinstance(node, ast.Compare) and any(map(_is_name, (node.left, *node.comparators)))
             if compares or (isinstance(node, ast.Attribute) and node.attr == "recipe"):
                 yield str(file.relative_to(ROOT)), getattr(node, "lineno", 0)
