@@ -34,10 +34,9 @@ def test_slots_and_workers_change_no_word(run: Run) -> None:
     assert run("b", "training.steps=1", "engine.slots=2", "rollout.workers=1").rows(query) == first
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "points", [("between checkpoint and rows",), pytest.param((), marks=pytest.mark.slow)], ids=["one", "all"]
-)
+@pytest.mark.parametrize("points", [("between checkpoint and rows",), ()], ids=["one", "all"])
 def test_a_killed_run_ends_like_an_unbroken_one(scenario: Path, tmp_path: Path, points: tuple[str, ...]) -> None:
     driver = Path(__file__).with_name("driver.py")
     done = subprocess.run(
