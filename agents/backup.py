@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sparring.envs.types import Episode, Score, Turn
 from sparring.scenarios.registry import rewards
 
-from .conditions import VERDICTS, VERIFIER
+from .conditions import VERIFIER, verdict_of
 from .rewards import Context, value_of
 
 
@@ -60,6 +60,7 @@ def opinions(episode: Episode, turn: Turn) -> list[float]:
     found = []
     for one in episode.descendants(turn.index):
         spoke = next(before for before in episode.ancestors(one.parent) if before.author == turn.author)
-        if spoke.index == turn.index and one.parsed is not None and one.parsed.kind == "verdict":
-            found.append(VERDICTS.get(str(one.parsed.value)))
-    return [value for value in found if value is not None]
+        verdict = verdict_of(one) if spoke.index == turn.index else None
+        if verdict is not None:
+            found.append(float(verdict))
+    return found

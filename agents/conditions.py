@@ -12,8 +12,7 @@ from .book import Book
 from .outcome import RIGHT_AT as RIGHT_AT
 from .outcome import VERIFIER as VERIFIER
 from .outcome import outcome as outcome
-
-VERDICTS = {"right": 1.0, "wrong": 0.0}  # what a verdict is worth as a number
+from .outcome import verdict_of as verdict_of
 
 
 def outcome_before(book: Book, index: int | None) -> str:
@@ -50,13 +49,13 @@ def wrong(book: Book, turn: Turn) -> bool:
 @conditions("said_right")
 def said_right(book: Book, turn: Turn) -> bool:
     """The role's verdict is ``right``."""
-    return _verdict(book, turn) == "right"
+    return verdict_of(book.spoken(turn)) is True
 
 
 @conditions("said_wrong")
 def said_wrong(book: Book, turn: Turn) -> bool:
     """The role's verdict is ``wrong``."""
-    return _verdict(book, turn) == "wrong"
+    return verdict_of(book.spoken(turn)) is False
 
 
 @conditions("unfinished")
@@ -77,8 +76,3 @@ def unparsed(book: Book, turn: Turn) -> bool:
     """The role broke its output contract."""
     found = book.spoken(turn).parsed
     return found is not None and not found.ok
-
-
-def _verdict(book: Book, turn: Turn) -> object:
-    found = book.spoken(turn).parsed
-    return found.value if found is not None and found.kind == "verdict" else None

@@ -15,7 +15,7 @@ from sparring.scenarios.registry import make, rewards
 from sparring.scenarios.schema import Ref, Scenario
 
 from .beside import beside, named, rubrics_read
-from .outcome import RIGHT_AT, VERIFIER, outcome
+from .outcome import RIGHT_AT, VERIFIER, outcome, verdict_of
 from .role import RUBRIC, SIBLINGS, Role
 from .rubric import mark
 
@@ -221,10 +221,10 @@ def verdict(episode: Episode, turn: Turn, context: Context) -> Score:
     truth = outcome(episode.score(attempt.index, VERIFIER))
     if truth is None:
         return Score.invalid("verdict", VERIFIER, f"turn {attempt.index} has no valued verifier score")
-    said = turn.parsed.value if turn.parsed is not None and turn.parsed.ok else None
-    if said not in ("right", "wrong"):
+    said = verdict_of(turn)
+    if said is None:
         return Score.valued("verdict", 0.0, VERIFIER, "no verdict")
-    return Score.valued("verdict", float((said == "right") == truth), VERIFIER, f"turn {attempt.index}")
+    return Score.valued("verdict", float(said == truth), VERIFIER, f"turn {attempt.index}")
 
 
 @rewards("revision_gain")

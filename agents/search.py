@@ -15,7 +15,7 @@ from sparring.envs.types import Turn, Validity
 from sparring.scenarios.schema import NodeSpec, SearchSpec
 
 from .book import ENVIRONMENT, Book
-from .conditions import VERDICTS, VERIFIER
+from .conditions import VERIFIER, verdict_of
 from .stage import Runtime
 
 
@@ -148,6 +148,5 @@ def _own(book: Book, turn: Turn, spec: SearchSpec) -> float | None:
         score = book.score(turn, name) if name is not None else None
         if score is not None and score.validity is Validity.VALUED:
             return score.value
-    if spec.leaf == "verdict" and turn.parsed is not None and turn.parsed.kind == "verdict":
-        return VERDICTS.get(str(turn.parsed.value))
-    return None
+    verdict = verdict_of(turn) if spec.leaf == "verdict" else None
+    return None if verdict is None else float(verdict)

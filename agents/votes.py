@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sparring.envs.types import Episode, Score, Turn
 from sparring.scenarios.registry import rewards
 
+from .outcome import verdict_of
 from .rewards import Context, judged
 
 VERDICT = "verdict"
@@ -36,12 +37,6 @@ def voters(episode: Episode, attempt: Turn, nodes: Sequence[str] = ()) -> list[T
     ]
 
 
-def said(turn: Turn) -> bool | None:
-    """Whether a verdict is ``right``; ``None`` when it cannot be read."""
-    value = turn.parsed.value if turn.parsed is not None and turn.parsed.ok else None
-    return value == "right" if value in ("right", "wrong") else None
-
-
 def most(votes: Sequence[bool]) -> bool:
     """Whether more than half of the votes say right.
 
@@ -60,7 +55,7 @@ class _Votes:
         self.config = config or VoteOptions()
 
     def _votes(self, episode: Episode, attempt: Turn) -> list[bool]:
-        read = map(said, voters(episode, attempt, self.config.nodes))
+        read = map(verdict_of, voters(episode, attempt, self.config.nodes))
         return [vote for vote in read if vote is not None]
 
 
@@ -88,7 +83,7 @@ class Agreement(_Votes):
         attempt = judged(episode, turn)
         if attempt is None:
             return Score.missing("agreement", "votes", "nothing was judged")
-        mine, votes = said(turn), self._votes(episode, attempt)
+        mine, votes = verdict_of(turn), self._votes(episode, attempt)
         if mine is None or not votes:
             return Score.valued("agreement", 0.0, "votes", "no verdict")
         note = f"{sum(votes)} of {len(votes)} say right"

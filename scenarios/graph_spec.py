@@ -155,6 +155,11 @@ class GraphSpec(Spec):
         """Whether every episode begins with a task from the task source."""
         return self.seeded or not self.proposes
 
+    @property
+    def searches(self) -> bool:
+        """Whether a tree search chooses what is expanded (it has a ``do: select`` node)."""
+        return any(node.do == "select" for node in self.nodes.values())
+
     def roles(self) -> list[str]:
         """The roles that speak, in the order their nodes are written, each once."""
         return list(dict.fromkeys(node.role for node in self.nodes.values() if node.role is not None))

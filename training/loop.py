@@ -104,8 +104,7 @@ async def _play(session: Session, step: int) -> Played:
 def _figures(played: Played, step: int) -> Figures:
     trained = {name for name, role in played.moment.scenario.roles.items() if role.trainable}
     late = lateness(played.episodes, step, trained)
-    graph = played.moment.scenario.graph_spec()
-    found = searched(played.episodes) if any(node.do == "select" for node in graph.nodes.values()) else {}
+    found = searched(played.episodes, played.moment.scenario.graph_spec())
     return {**summarise(played.episodes), **late, **found, "play_seconds": played.seconds}
 
 

@@ -13,6 +13,7 @@ from sparring.agents.rewards import judged, value_of
 from sparring.agents.scaffold import SCAFFOLD
 from sparring.agents.stage import EMPTY
 from sparring.envs.types import SIMILAR, Ending, Episode, Span, Turn, Validity
+from sparring.scenarios.schema import GraphSpec
 
 Figures = dict[str, float | None]
 
@@ -53,15 +54,15 @@ def lateness(episodes: Sequence[Episode], step: int, trained: Collection[str]) -
     return {"late": sum(by * count for by, count in late) / tokens, "late/most": float(max(by for by, _ in late))}
 
 
-def searched(episodes: Sequence[Episode]) -> Figures:
-    """What tree searches made of their tasks, as means over tasks that were attempted.
+def searched(episodes: Sequence[Episode], graph: GraphSpec) -> Figures:
+    """What tree searches made of their tasks, as means over tasks that were attempted; nothing where none searches.
 
     ``search/turns`` is the number of role turns below a task, ``search/depth`` that on its longest branch,
     ``search/ends`` the ends that were judged, ``search/right`` the share of them that is right, ``search/found`` the
     share of tasks with a right end, ``search/mixed`` of those with a right and a wrong one.
     """
     found: defaultdict[str, list[float]] = defaultdict(list)
-    for episode in episodes:
+    for episode in episodes if graph.searches else ():
         for key in dict.fromkeys(turn.task for turn in episode.turns if turn.task is not None):
             for name, value in _tree(episode, key).items():
                 found[f"search/{name}"].append(value)

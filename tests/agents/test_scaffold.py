@@ -26,7 +26,7 @@ def attempts(world: Any, new_table: Any, tmp_path: Path, task: Task) -> Any:
     (tmp_path / "helped.md").write_text(HELPED)
     (tmp_path / "plain.md").write_text("{{ program }}")
 
-    class Asking(world):  # type: ignore[misc]
+    class Asking(world):  # type: ignore[misc]  # a fixture that is a class
         def rubric(self, task: Task) -> Sequence[Criterion]:
             return POINTS
 

@@ -202,7 +202,8 @@ def test_every_branch_replays_to_the_words_and_the_score_it_has() -> None:
         environment.reset(seed=0, options={"task": episode.tasks[0]})
         path = [turn for turn in reversed(episode.ancestors(end.index)) if turn.author == "solver"]
         info = [environment.step(turn.said)[4] for turn in path][-1]
-        assert info["scores"][0].value == episode.score(end.index, "verifier").value  # type: ignore[union-attr]
+        held = episode.score(end.index, "verifier")
+        assert held is not None and info["scores"][0].value == held.value
 
 
 # -- the value of a step ---------------------------------------------------------------------------------------------
@@ -276,8 +277,9 @@ def test_a_search_scores_every_step_with_what_its_branch_came_to() -> None:
         score = episode.score(turn.index, "value")
         assert score is not None
         if below:
-            marks = [episode.score(one.index, "verifier").value for one in below]  # type: ignore[union-attr]
-            assert score.value == pytest.approx(sum(marks) / len(marks))  # type: ignore[arg-type]
+            held = [episode.score(one.index, "verifier") for one in below]
+            marks = [mark.value for mark in held if mark is not None and mark.value is not None]
+            assert len(marks) == len(below) and score.value == pytest.approx(sum(marks) / len(marks))
         else:
             assert score.validity == "missing"
 

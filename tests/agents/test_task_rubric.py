@@ -22,7 +22,7 @@ POINTS = (Criterion("answer is 12", 2.0), Criterion("says please", 2.0), Criteri
 def scored(world: Any, new_table: Any, tmp_path: Path) -> Any:
     """Plays one episode in a world whose tasks bring ``POINTS`` and a criterion for a judge."""
 
-    class Asking(world):  # type: ignore[misc]
+    class Asking(world):  # type: ignore[misc]  # a fixture that is a class
         def rubric(self, task: Task) -> Sequence[Criterion]:
             return (*POINTS, Criterion("is kind", 4.0))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.recipes.conftest import Play
 
 import sparring.scenarios
 from sparring.agents.engine import ByteRenderer, Request, ScriptedEngine
@@ -103,14 +104,9 @@ def lessons(episode: Episode) -> dict[str, float | None]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(play: Play) -> Store:
     """A small step of the recipe."""
-    path = tmp_path_factory.mktemp("lbt") / "sparring.db"
-    made = Store(path)
-    session = start(load(RECIPE, SMALL), made)
-    asyncio.run(learn(session))
-    session.close()
-    return Store(path)
+    return play(RECIPE, SMALL).store
 
 
 # -- the exam ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import sparring.scenarios
+from sparring.agents.presets import solve
 from sparring.envs.types import Ending, Episode, Score, Segment, Turn
 from sparring.scenarios.load import from_resolved, load
 from sparring.scenarios.registry import make, trainers
@@ -73,7 +74,9 @@ def paired(episode: Episode, **options: Any) -> Made:
     scenario = load(RECIPE)
     spec = scenario.training.trainers["pairs"]
     spec = spec.model_copy(update={"options": {**spec.options, **options}})
-    return make(trainers, spec, scenario).make(Played([episode], scenario.roles, 30, np.random.default_rng(0), None))  # type: ignore[no-any-return]
+    played = Played([episode], scenario.roles, 30, np.random.default_rng(0), None)
+    made: Made = make(trainers, spec, scenario).make(played)
+    return made
 
 
 def sides(made: Made) -> list[tuple[int, int]]:
@@ -113,7 +116,9 @@ def test_the_figures_of_a_search_are_means_over_its_tasks(tree: Episode) -> None
     lost = {at: (Score.valued("verifier", 0.0, "test"),) for at in marks}
     second = dataclasses.replace(first, index=1, scores=lost)
     never = dataclasses.replace(first, index=2, scores={})
-    figures = searched([first, second, never])
+    played, graph = [first, second, never], load(RECIPE).graph_spec()
+    figures = searched(played, graph)
+    assert searched(played, solve()) == {}  # a graph without a search
     assert figures == {
         "search/turns": 7.0, "search/depth": 2.0, "search/ends": 4.0, "search/right": 0.25, "search/found": 0.5,
         "search/mixed": 0.5,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.recipes.conftest import Play
 from tests.training.stages.stub_solver import Player, make_attempts, make_groups
 
 import sparring.scenarios
@@ -18,8 +18,6 @@ from sparring.scenarios.registry import advantages, group_stages, make
 from sparring.storage.queries import select_rows
 from sparring.storage.store import Store
 from sparring.training.groups import Group
-from sparring.training.loop import learn
-from sparring.training.session import start
 from sparring.training.stages.base import apply
 from sparring.training.stages.subsets import Rounds
 
@@ -46,14 +44,9 @@ def played(chances: list[float], rounds: Rounds, seed: int = 0) -> tuple[Player,
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(play: Play) -> Store:
     """A small step of the recipe."""
-    path = tmp_path_factory.mktemp("ada") / "sparring.db"
-    made = Store(path)
-    session = start(load(RECIPE, SMALL), made)
-    asyncio.run(learn(session))
-    session.close()
-    return Store(path)
+    return play(RECIPE, SMALL).store
 
 
 def test_a_prompt_solved_one_time_in_ten_gets_more_samples_than_one_solved_every_other_time() -> None:

@@ -6,14 +6,13 @@ fails: ``tests/agents/test_task_rubric.py``.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.recipes.conftest import Play
 
 import sparring.scenarios
 from sparring.envs.types import Episode
@@ -24,9 +23,8 @@ from sparring.storage.rubrics import rubrics
 from sparring.storage.store import Store
 from sparring.training.evaluate import _at
 from sparring.training.learner import _tokens
-from sparring.training.loop import learn
 from sparring.training.rows import BEHAVIOUR
-from sparring.training.session import Session, start
+from sparring.training.session import Session
 
 RECIPE = Path(sparring.scenarios.__file__).parent / "recipes" / "ruscarl.yaml"
 SMALL = (
@@ -37,13 +35,10 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, Store, list[Episode]]]:
+def played(play: Play) -> tuple[Session, Store, list[Episode]]:
     """One step of two groups of eight, help stripped from the first."""
-    store = Store(tmp_path_factory.mktemp("ruscarl") / "sparring.db")
-    session = start(load(RECIPE, SMALL), store)
-    asyncio.run(learn(session))
-    yield session, store, [episode(store, "r1", f"r1/1/{number}") for number in range(2)]
-    session.close()
+    session = play(RECIPE, SMALL)
+    return session, session.store, [episode(session.store, "r1", f"r1/1/{number}") for number in range(2)]
 
 
 def attempts(found: list[Episode]) -> list[tuple[Any, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.recipes.conftest import Play
 from torch import Tensor
 
 import sparring.scenarios
@@ -23,10 +23,8 @@ from sparring.storage.store import Store
 from sparring.training import offline
 from sparring.training.engines.embedded import TransformersEngine
 from sparring.training.groups import Group, Member, Place
-from sparring.training.loop import learn
 from sparring.training.losses.base import Tokens
 from sparring.training.losses.presets import Reinforce
-from sparring.training.session import start
 
 RECIPE = Path(sparring.scenarios.__file__).parent / "recipes" / "topr.yaml"
 SMALL = (
@@ -111,12 +109,10 @@ def test_right_is_plus_one_and_wrong_minus_one_less_the_baseline() -> None:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def played(play: Play) -> Path:
     """Two small steps of the recipe, the second by a policy that has learnt from the first."""
-    path = tmp_path_factory.mktemp("topr") / "sparring.db"
-    session = start(load(RECIPE, SMALL), Store(path))
-    asyncio.run(learn(session))
-    session.close()
+    path = play(RECIPE, SMALL).store.path
+    assert path is not None
     return path
 
 

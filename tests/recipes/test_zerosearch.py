@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.recipes.conftest import Play
 
 import sparring.scenarios
 from sparring.envs.types import Episode
@@ -16,9 +15,8 @@ from sparring.scenarios.schedule import Exponential, Now
 from sparring.scenarios.schema import Scenario
 from sparring.storage.queries import episode, select_rows
 from sparring.storage.store import Store
-from sparring.training.loop import learn
 from sparring.training.plan import Plan
-from sparring.training.session import Session, start
+from sparring.training.session import Session
 
 RECIPE = Path(sparring.scenarios.__file__).parent / "recipes" / "zerosearch.yaml"
 SMALL = ("training.steps=1", "rollout.episodes=12", "evaluation.every=0", "audit.tasks=1", "canary.every=0")
@@ -45,13 +43,10 @@ def test_the_recipes_noise_follows_that_curve_step_by_step() -> None:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, Store]]:
+def played(play: Play) -> tuple[Session, Store]:
     """One step in which the environment shows how, and half of the searches are noisy."""
-    store = Store(tmp_path_factory.mktemp("zerosearch") / "sparring.db")
-    session = start(load(RECIPE, NOISY), store)
-    asyncio.run(learn(session))
-    yield session, store
-    session.close()
+    session = play(RECIPE, NOISY)
+    return session, session.store
 
 
 def episodes(store: Store) -> list[Episode]:

@@ -163,7 +163,8 @@ def test_measuring_runs_every_arm_once_and_goes_on(told: Tell, described: Path) 
     tokens = {(run.arm, run.seed): run.tokens for run in found.runs}
     assert all(tokens["off", seed] >= tokens["recipe", seed] > 0 for seed in (3, 5))
     assert [run.steps for run in found.runs if run.arm == "longer"] == [3, 3]
-    assert load(described).recipe.measured == found.measured("off")  # type: ignore[union-attr]
+    spec = load(described).recipe
+    assert spec is not None and spec.measured == found.measured("off")
     assert (described.parent / "effects.md").read_text() == effects(described.parent)
     Path("work/off-5/result.json").unlink()
     before = Path("work/off-3/log.txt").stat().st_mtime_ns
