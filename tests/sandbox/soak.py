@@ -20,6 +20,7 @@ from leaks import ARTEFACTS
 from scene import Scene
 
 LIMITS = Limits(wall_s=0.3, cpu_s=1, memory_mb=128)
+PATIENT = Limits(wall_s=5.0, cpu_s=1, memory_mb=128)  # a control that waits for a busy machine is not wrong
 LATE_S = 4.0
 WARM_UP = 200  # programs before the counts are taken
 
@@ -77,26 +78,26 @@ def soak(programs: int, seed: int = 0, tier: str = "auto") -> Soak:
             name = str(rng.choice(names))
             started = time.monotonic()
             if attack:
-                ran = _run(box, scene.names() + PRELUDE + {**ATTACKS, **ARTEFACTS}[name].source, live)
+                ran = _run(box, scene.names() + PRELUDE + {**ATTACKS, **ARTEFACTS}[name].source, live, LIMITS)
                 said = ran.stdout + ran.stderr_tail
                 # that a file exists shows on one tier: the corpus names it, the soak counts the rest
                 tolerated = name == "stat_secret_metadata" and box.tier == "landlock"
                 counts["worked"] += (scene.proof in said or token in said) and not tolerated
             else:
-                ran = _run(box, f"print(sum(range(10)) + {number})", live)
+                ran = _run(box, f"print(sum(range(10)) + {number})", live, PATIENT)
                 counts["wrong"] += (ran.outcome, ran.stdout) != (Outcome.OK, f"{45 + number}\n")
             counts["attacks" if attack else "controls"] += 1
             counts["live"] += live
-            counts["hung"] += time.monotonic() - started > LIMITS.wall_s + LATE_S
+            counts["hung"] += time.monotonic() - started > (LIMITS if attack else PATIENT).wall_s + LATE_S
             counts["ours"] += ran.outcome is Outcome.SANDBOX_ERROR
         seconds = time.monotonic() - began
         return Soak(programs, **counts, restarts=box.restarts, before=before, after=held(box), seconds=seconds)
 
 
-def _run(box: Sandbox, source: str, live: bool) -> Ran:
+def _run(box: Sandbox, source: str, live: bool, limits: Limits) -> Ran:
     if not live:
-        return box.run(source, limits=LIMITS)
-    with box.open(source, limits=LIMITS) as child:
+        return box.run(source, limits=limits)
+    with box.open(source, limits=limits) as child:
         said = child.started
     return Ran(said.outcome, said.stdout, said.stderr_tail, (), said.cpu_s, said.wall_s, box.tier)
 

@@ -129,7 +129,7 @@ def figures(seen: list[Seen]) -> dict[str, Any]:
         "MB an hour": round(float(np.polyfit(hours, memory, 1)[0]), 2),
         "MB from third to third": round(float(memory[-third:].mean() - memory[:third].mean()), 2),
         "descriptors": [min(one.descriptors for one in warm), max(one.descriptors for one in warm)],
-        "more descriptors": max(o.descriptors for o in warm[-third:]) - max(o.descriptors for o in warm[:third]),
+        "more descriptors": _held(warm[-third:]) - _held(warm[:third]),
         "log MB": round(max(one.log for one in seen), 1),
         "ms of processor a step": [round(1000 * one, 1) for one in cost],
         "slower": round(cost[1] / cost[0] - 1, 3),
@@ -139,6 +139,11 @@ def figures(seen: list[Seen]) -> dict[str, Any]:
 def _cost(seen: list[Seen]) -> float:
     """Processor seconds a step: wall time says more about whoever shares the machine."""
     return (seen[-1].cpu - seen[0].cpu) / max(1, seen[-1].steps - seen[0].steps)
+
+
+def _held(seen: list[Seen]) -> int:
+    """Descriptors the run never let go of: a file that was just being read or written says nothing."""
+    return min(one.descriptors for one in seen)
 
 
 def whole(folder: Path) -> list[str]:
