@@ -19,6 +19,8 @@ from sparring.scenarios.registry import engines
 from sparring.scenarios.schema import Sampling
 
 DEMONSTRATION = "demonstration"  # how a turn that nobody sampled came in, and what it names as its engine
+TEMPLATE = "template"  # the engine of roles that say what their prompt renders to
+UNSAMPLED = frozenset({DEMONSTRATION, TEMPLATE})  # what names itself so has said words that no model drew
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", errors="replace")
 
 
-@engines("template")
+@engines(TEMPLATE)
 class TemplateEngine:
     """A role's rendered prompt are its words: no model, nothing sampled. For roles that are not trained.
 
@@ -251,7 +253,7 @@ class TemplateEngine:
 
     def _complete(self, text: str) -> Completion:
         ids = tokens_of(text, self._renderer)
-        return Completion(ids, (math.nan,) * len(ids), Finish.STOP, engine="template", text=text)
+        return Completion(ids, (math.nan,) * len(ids), Finish.STOP, engine=TEMPLATE, text=text)
 
 
 Answer = Callable[[str, Request], str]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from sparring.agents.conditions import VERIFIER, outcome
-from sparring.agents.engine import DEMONSTRATION
+from sparring.agents.engine import DEMONSTRATION, UNSAMPLED
 from sparring.agents.exam import votes
 from sparring.agents.rewards import judged, value_of
 from sparring.agents.scaffold import SCAFFOLD
@@ -21,18 +21,19 @@ Figures = dict[str, float | None]
 def summarise(episodes: Sequence[Episode]) -> Figures:
     """Flat figures of a step.
 
-    ``score/ROLE/NAME`` is the mean of valued scores, ``invalid/NAME`` how many were not usable, ``empty_answer/ROLE``
-    how many answers without content a judge was not asked about, ``accepted`` the share of proposals that became
-    tasks, ``refused/REASON`` why others did not, ``first/right`` the share of first attempts that are right,
-    ``scaffold/ROLE`` the mean share of help that was shown, ``scaffold_gain/ROLE`` how much more the verifier gave
-    answers that were shown some, and ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's
-    verdict is true. ``vote/ROLE`` is how often the answer most of a role's siblings give is right, ``vote/ROLE/NAME``
-    the one with most of the score NAME.
+    ``tokens`` are those a model sampled: what was demonstrated or is a template's costs none. ``score/ROLE/NAME`` is
+    the mean of valued scores, ``invalid/NAME`` how many were not usable, ``empty_answer/ROLE`` how many answers without
+    content a judge was not asked about, ``accepted`` the share of proposals that became tasks, ``refused/REASON`` why
+    others did not, ``first/right`` the share of first attempts that are right, ``scaffold/ROLE`` the mean share of help
+    that was shown, ``scaffold_gain/ROLE`` how much more the verifier gave answers that were shown some, and
+    ``balanced/ROLE`` the mean over right and wrong attempts of how often a role's verdict is true. ``vote/ROLE`` is how
+    often the answer most of a role's siblings give is right, ``vote/ROLE/NAME`` the one with most of the score NAME.
     """
     figures: Figures = {"episodes": float(len(episodes))}
     figures["broken"] = float(sum(episode.ending is Ending.BROKE for episode in episodes))
     figures["turns"] = float(sum(bool(turn.token_ids) for _, turn in _turns(episodes)))
-    figures["tokens"] = float(sum(len(turn.token_ids) for _, turn in _turns(episodes)))
+    sampled = (turn for _, turn in _turns(episodes) if turn.engine not in UNSAMPLED)
+    figures["tokens"] = float(sum(len(turn.token_ids) for turn in sampled))
     parts = (_scaffolds, _scores, _proposals, _first, _balanced, votes)
     return {name: value for part in parts for name, value in part(episodes).items()} | figures
 
