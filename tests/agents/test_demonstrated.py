@@ -10,6 +10,7 @@ import pytest
 from sparring.agents.presets import solve
 from sparring.envs.echo import EchoEnvironment
 from sparring.envs.types import Ending, Episode, Finish, Task
+from sparring.training.summary import summarise
 
 
 class Knowing(EchoEnvironment):
@@ -48,6 +49,16 @@ def test_half_a_share_mixes_and_leaves_the_sampled_turns_as_they_are(new_table: 
     mixed = attempts(new_table, tmp_path, 0.5)
     assert {turn.said for turn in mixed} == {"sampled", "hgfe"}
     assert {turn.index: turn.seed for turn in mixed} == alone
+
+
+@pytest.mark.parametrize(("share", "sampled"), [(0.0, 8), (1.0, 0)])
+def test_what_is_demonstrated_spends_none_of_a_steps_tokens(
+    new_table: Any, tmp_path: Any, share: float, sampled: int
+) -> None:
+    turns = attempts(new_table, tmp_path, share)
+    assert len(turns) == 8 and all(turn.token_ids for turn in turns)
+    episode = Episode(0, 0, {}, tuple(turns), (), {}, {}, {}, Ending.DONE)
+    assert summarise([episode])["tokens"] == sum(len(turn.token_ids) for turn in turns[:sampled])
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])

@@ -13,6 +13,7 @@ from sparring.agents.engine import ByteRenderer, Message, Request, TemplateEngin
 from sparring.agents.graph import build_graph, play
 from sparring.envs.types import Ending, Episode, Task, Turn
 from sparring.scenarios.schema import GraphSpec, Sampling
+from sparring.training.summary import summarise
 
 NODES = {
     "solve": {"role": "solver", "samples": 3},
@@ -72,6 +73,13 @@ def test_words_of_a_template_are_tokens_of_the_renderer_that_nobody_sampled() ->
     (done,) = asyncio.run(TemplateEngine().generate([request]))
     assert ByteRenderer().decode(done.token_ids) == done.text == "né"
     assert all(map(math.isnan, done.logprobs)) and done.engine == "template"
+
+
+def test_a_template_spends_none_of_a_steps_tokens(table: Any) -> None:
+    episode = played(table, "critique/indication_brief", "outcome")
+    sampled = sum(len(turn.token_ids) for turn in episode.turns if turn.author == "solver")
+    assert any(turn.token_ids for turn in episode.turns if turn.author == "critic")
+    assert summarise([episode])["tokens"] == sampled > 0
 
 
 def test_the_verifiers_word_is_read_only_by_who_sees_it(table: Any) -> None:
