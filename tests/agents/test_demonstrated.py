@@ -9,7 +9,7 @@ import pytest
 
 from sparring.agents.presets import solve
 from sparring.envs.echo import EchoEnvironment
-from sparring.envs.types import Ending, Episode, Finish, Task
+from sparring.envs.types import Ending, Episode, Finish, Task, Turn
 from sparring.training.summary import summarise
 
 
@@ -24,12 +24,16 @@ class Knowing(EchoEnvironment):
 TASK = Task("echo", {"text": "hgfe", "program": ""}, {"reference": "hgfe"})
 
 
-def attempts(new_table: Any, tmp_path: Any, share: float, task: Task = TASK) -> list[Any]:
+def played(new_table: Any, tmp_path: Any, share: float, task: Task = TASK) -> Episode:
     table = new_table(Knowing, tmp_path)
     roles = table.roles({"solver": {"prompt": "brief/solver", "demonstrated": share}})
     episode: Episode = table.play(solve(), lambda prompt, request: "sampled", roles, task=task)
     assert episode.ending is Ending.DONE, episode.error
-    return [turn for turn in episode.turns if turn.author == "solver"]
+    return episode
+
+
+def attempts(new_table: Any, tmp_path: Any, share: float, task: Task = TASK) -> list[Turn]:
+    return [turn for turn in played(new_table, tmp_path, share, task).turns if turn.author == "solver"]
 
 
 def test_a_demonstrated_turn_is_the_environments_own_action_with_unknown_log_probs(
@@ -55,10 +59,10 @@ def test_half_a_share_mixes_and_leaves_the_sampled_turns_as_they_are(new_table: 
 def test_what_is_demonstrated_spends_none_of_a_steps_tokens(
     new_table: Any, tmp_path: Any, share: float, sampled: int
 ) -> None:
-    turns = attempts(new_table, tmp_path, share)
-    assert len(turns) == 8 and all(turn.token_ids for turn in turns)
-    episode = Episode(0, 0, {}, tuple(turns), (), {}, {}, {}, Ending.DONE)
-    assert summarise([episode])["tokens"] == sum(len(turn.token_ids) for turn in turns[:sampled])
+    episode = played(new_table, tmp_path, share)
+    said = [len(turn.token_ids) for turn in episode.turns if turn.author == "solver"]
+    assert len(said) == 8 and all(said)
+    assert summarise([episode])["tokens"] == sum(said[:sampled])
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
