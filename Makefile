@@ -20,6 +20,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # a folder called agents/ must not shadow another package's module of that name
 export PYTHONSAFEPATH := 1
+# what tests start a hundred times is compiled once; `make clean` takes it away
+export PYTHONDONTWRITEBYTECODE :=
 
 setup: .venv/dev.stamp
 	@echo "ready: $(BIN)/sparring --help"

@@ -1,6 +1,8 @@
 """The hash of a step: it holds for rows as they were saved, and for nothing else."""
 
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,21 +29,30 @@ def hashes(store: Store) -> list[tuple[str, str]]:
         return [(row.hash, of_stored_rows(session, row.id)) for row in rows]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose second step borrows, measures, and holds figures that are no numbers: to be copied."""
+    file = tmp_path_factory.mktemp("made") / "sparring.db"
+    with Store(file) as store:
+        store.start_run("sample", {"name": "sample"}, "digest", 0)
+        first = sample_step(0, episodes=3)
+        store.save_step("r1", first)
+        lent = queries.stored_episodes(store, "r1")[0]
+        second = sample_step(1, episodes=3)
+        learnt = replace(second.advantages[0], episode=3, tokens=(0.5, -0.0), n_tokens=2, group=0, value=-0.0)
+        figures = {**second.metrics, "odd": float("nan"), "far": float("inf")}
+        measured = EvaluationRow(1, "accuracy", -0.0, 3, {"arm": ("a", 1)})
+        advantages = (*second.advantages, learnt)
+        record = replace(second, borrowed=(lent.id,), advantages=advantages, metrics=figures, evaluations=(measured,))
+        store.save_step("r1", record)
+    return file
+
+
 @pytest.fixture
-def rich(store: Store) -> Store:
-    """A run whose second step borrows, measures, and holds figures that are no numbers."""
-    store.start_run("sample", {"name": "sample"}, "digest", 0)
-    first = sample_step(0, episodes=3)
-    store.save_step("r1", first)
-    lent = queries.stored_episodes(store, "r1")[0]
-    second = sample_step(1, episodes=3)
-    learnt = replace(second.advantages[0], episode=3, tokens=(0.5, -0.0), n_tokens=2, group=0, value=-0.0)
-    figures = {**second.metrics, "odd": float("nan"), "far": float("inf")}
-    measured = EvaluationRow(1, "accuracy", -0.0, 3, {"arm": ("a", 1)})
-    advantages = (*second.advantages, learnt)
-    record = replace(second, borrowed=(lent.id,), advantages=advantages, metrics=figures, evaluations=(measured,))
-    store.save_step("r1", record)
-    return store
+def rich(made: Path, file: Path) -> Iterator[Store]:
+    shutil.copy(made, file)
+    with Store(file) as opened:
+        yield opened
 
 
 def test_rows_hash_to_what_was_saved(rich: Store) -> None:
