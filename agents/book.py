@@ -184,7 +184,10 @@ class Book:
         return rubrics_read(self.turns, self.rubrics, None if task is None else task.key, parent)
 
     def freeze(self, ending: Ending | None = None, error: str = "", seconds: float = 0.0) -> Episode:
-        """The finished episode. Reserved places that were never filled (a broken episode) are closed up."""
+        """The finished episode. Reserved places that were never filled (a broken episode) are closed up.
+
+        What was noted of such a place beforehand (how much help it was to be shown) goes with it.
+        """
         if ending is None:
             ending = Ending.REFUSED if self.refusals and not {*self.tasks} - {self.seed} else Ending.DONE
         made = [turn for turn in self.turns if turn is not None]
@@ -195,7 +198,7 @@ class Book:
             dict(self.parameters),
             tuple(_moved(turn, place) for turn in made),
             tuple(self.tasks.values()),
-            {place[index]: scores for index, scores in self.scores.items()},
+            {place[index]: scores for index, scores in self.scores.items() if index in place},
             {place[i]: rubric if i == place[i] else _rewritten(rubric, place[i]) for i, rubric in self.rubrics.items()},
             {place[index]: refusal for index, refusal in self.refusals.items()},
             ending,

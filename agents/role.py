@@ -164,9 +164,9 @@ def make_role(name: str, spec: RoleSpec, folder: Path | None = None) -> Role:
 
 def check_sees(role: Role, disclosures: Sequence[str]) -> None:
     """Refuse a ``sees`` entry that the environment does not disclose; raises ``ScenarioError``."""
-    allowed = (*disclosures, *SEEN)
-    shown = () if role.spec.scaffold is None else (role.spec.scaffold.shows,)
-    for name in (*role.sees, *shown):
+    help = role.spec.scaffold
+    asked = [(name, (*disclosures, *SEEN)) for name in role.sees]
+    for name, allowed in [*asked, *([] if help is None else [(help.shows, (*disclosures, RUBRIC))])]:
         if name not in allowed:
             hint = nearest(name, allowed)
             meant = f"did you mean {hint!r}? " if hint else ""

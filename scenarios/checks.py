@@ -41,7 +41,8 @@ ALWAYS_THERE = (
     *("range", "dict", "namespace", "cycler", "joiner"),  # what jinja gives
 )
 # what a role may see whatever the environment discloses: rubrics, the verifier's word on the attempt, other attempts
-ALWAYS_SEEN = ("rubric", "outcome", "siblings")
+RUBRIC = "rubric"
+ALWAYS_SEEN = (RUBRIC, "outcome", "siblings")
 BESIDES = {"siblings": ("attempt", "pair")}  # what else a role reads that sees these
 PASS_AT = re.compile(r"(?:pass|succ)@([1-9][0-9]{0,3})")
 SCORE_OF = re.compile(r"(?P<whose>[\w-]+)\.(?P<score>[\w-]+)")  # a node's or role's score in play of the whole graph
@@ -278,8 +279,9 @@ def _check_role(role: RoleSpec, path: KeyPath, world: Any, own: Mapping[str, Ref
     for index, name in enumerate(role.sees if world is not None else ()):
         if name not in secrets:
             problems.add((*path, "sees", index), unknown("disclosure", name, secrets))
-    if role.scaffold is not None and world is not None and role.scaffold.shows not in secrets:
-        problems.add((*path, "scaffold", "shows"), unknown("disclosure", role.scaffold.shows, secrets))
+    items = {RUBRIC, *(getattr(world, "disclosures", None) or ())}
+    if role.scaffold is not None and world is not None and role.scaffold.shows not in items:
+        problems.add((*path, "scaffold", "shows"), unknown("disclosure", role.scaffold.shows, items))
 
 
 def _secrets(world: Any) -> set[str]:

@@ -14,9 +14,12 @@ from .schema import Ref, Scenario
 
 
 def check_rewards(scenario: Scenario, world: Any, problems: Problems) -> None:
-    """Every reward of ``rewards:`` that is made of others names rewards there are, and not itself."""
+    """Every reward of ``rewards:`` has a name no score has; one made of others names rewards there are, not itself."""
     own = scenario.rewards
+    taken = {"verifier", *getattr(world, "scores", ())}
     for name, ref in own.items():
+        if name in taken:
+            problems.add(("rewards", name), f"the environment gives a score {name!r} itself; take another name")
         given = ref.options.get("of")
         for index, inner in enumerate(given if isinstance(given, (list, tuple)) else ()):
             path: KeyPath = ("rewards", name, "of", index)

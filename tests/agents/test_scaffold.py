@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from sparring.agents.engine import Request
 from sparring.agents.presets import solve
 from sparring.agents.role import check_sees
 from sparring.agents.scaffold import Item, drawn, fraction, items_of
-from sparring.envs.types import Criterion, Episode, Rubric, Task, Turn
-from sparring.scenarios.errors import ScenarioError
+from sparring.envs.types import Criterion, Ending, Episode, Rubric, Task, Turn
+from sparring.scenarios.errors import EngineError, ScenarioError
+from sparring.scenarios.load import load
 from sparring.scenarios.schedule import Now, Schedule, Sigmoid
 from sparring.scenarios.schema import ScaffoldSpec
 
@@ -119,3 +121,27 @@ def test_a_task_that_has_nothing_of_the_kind_is_played_without_help(task: Task) 
     assert items_of("nuggets", (), task) == () == items_of("rubric", (), None)
     assert items_of("reference", (), task) == (Item("12"),)
     assert items_of("rubric", [Rubric(POINTS)], task)[6] == Item("says sorry", -1.0)
+
+
+@pytest.mark.parametrize("shows", ["outcome", "siblings"])
+def test_what_has_no_lines_to_show_is_refused(table: Any, shows: str) -> None:
+    role = table.roles({"solver": {"prompt": "brief/solver", "scaffold": {"shows": shows}}})["solver"]
+    with pytest.raises(ScenarioError, match=f"sees '{shows}', which is not disclosed"):
+        check_sees(role, ("reference", "trace"))
+    with pytest.raises(ScenarioError, match=f"scaffold.shows: unknown disclosure '{shows}'"):
+        load("ruscarl", [f"roles.solver.scaffold.shows={shows}"])
+
+
+def test_an_episode_that_breaks_while_help_is_asked_for_is_data(
+    world: Any, new_table: Any, tmp_path: Path, task: Task
+) -> None:
+    (tmp_path / "helped.md").write_text(HELPED)
+    table = new_table(world, tmp_path)
+    roles = table.roles({"solver": {"prompt": "helped.md", "scaffold": {"shows": "trace"}}})
+
+    def down(prompt: str, request: Request) -> str:
+        raise EngineError("the server is down")
+
+    episode = table.play(solve(), down, roles, task=task)
+    assert episode.ending is Ending.BROKE and "the server is down" in episode.error
+    assert [turn.author for turn in episode.turns] == ["environment"] and not episode.scores
