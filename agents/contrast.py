@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sparring.envs.types import Episode, Finish, Rubric, Score, Turn
+from sparring.envs.types import Episode, Rubric, Score, Turn
 from sparring.scenarios.registry import rewards
 
 from .beside import Pair, pair
-from .rewards import Context, answers, judged, judges, verdicts
+from .rewards import Context, answers, judged, unheard, verdicts
 from .rubric import mark
 
 NAME = "consistency"
@@ -30,7 +30,7 @@ def consistency(episode: Episode, turn: Turn, context: Context) -> tuple[Score, 
     if written is None:
         problem = turn.parsed.problem if turn.parsed is not None else "not parsed"
         return (Score.valued(NAME, 0.0, "parser", problem or "no rubric"),)
-    failure = _failure(episode, found, written, context)
+    failure = next((why for attempt in found if (why := unheard(episode, attempt, written, context))), "")
     if failure:
         return (Score.invalid(NAME, "judge", failure),)
     preferred, rejected = shares(episode, found, written, context)
@@ -56,16 +56,3 @@ def shares(episode: Episode, two: Pair, written: Rubric, context: Context) -> tu
 def _pair(episode: Episode, turn: Turn) -> Pair | None:
     attempt = judged(episode, turn)
     return None if attempt is None else pair(episode.turns, attempt, turn.index, verdicts(episode))
-
-
-def _failure(episode: Episode, two: Pair, written: Rubric, context: Context) -> str:
-    """Why the judges of this pair cannot be believed: one was asked and none gave an answer that can be read."""
-    if all(criterion.checker == "rule" for criterion in written.criteria):
-        return ""
-    for attempt in two:
-        asked = judges(episode, attempt, written, context)
-        lost = [turn for turn in asked if turn.finish is Finish.ABORT or turn.parsed is None or not turn.parsed.ok]
-        if lost and len(lost) == len(asked):
-            parsed = lost[0].parsed
-            return f"turn {lost[0].index}: {parsed.problem if parsed is not None else 'not parsed'}"
-    return ""

@@ -6,7 +6,7 @@ from sparring.envs.types import Episode, Score, Turn, Validity
 from sparring.scenarios.registry import rewards
 
 from .conditions import VERIFIER
-from .rewards import Context
+from .rewards import Context, unreadable
 from .roles import tagged
 from .rubric import make_rubric, mark, parse_rubric
 
@@ -15,7 +15,8 @@ from .rubric import make_rubric, mark, parse_rubric
 def advice(episode: Episode, turn: Turn, context: Context) -> Score:
     """sum(points * met) / sum(points) over the task's own rubric, by rule or by the judges below; 0 under a veto.
 
-    Only a last word is measured. What no rule checks counts where a judge, who sees ``criteria``, has said so.
+    Only a last word is measured. What no rule checks counts where a judge, who sees ``criteria``, has said so. Invalid
+    where judges were asked and nothing they said can be read.
     """
     task = episode.task(turn.task)
     said = tagged(turn.said, "answer")
@@ -30,6 +31,9 @@ def advice(episode: Episode, turn: Turn, context: Context) -> Score:
         for number, met in (below.parsed.value if below.parsed is not None and below.parsed.ok else {}).items():
             answers.setdefault(int(number) - 1, []).append(met)
     marked = mark(rubric, said, answers)
+    lost = unreadable(judges) if any(criterion.checker == "judge" for criterion in rubric.criteria) else ""
+    if lost:
+        return Score("advice", None, Validity.INVALID, "judge", lost, marked.rows)
     if marked.share is None:
         return Score("advice", None, Validity.MISSING, "rubric", "no criterion was checked", marked.rows)
     return Score.valued("advice", marked.share, "rubric", f"{len(judges)} judges", marked.rows)

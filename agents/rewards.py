@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from sparring.envs.base import Environment
-from sparring.envs.types import CriterionScore, Episode, Rubric, Score, Task, Turn, Validity
+from sparring.envs.types import CriterionScore, Episode, Finish, Rubric, Score, Task, Turn, Validity
 from sparring.scenarios.registry import make, rewards
 from sparring.scenarios.schema import Ref, Scenario
 
@@ -143,6 +143,22 @@ def _judges(episode: Episode, turn: Turn, attempt: Turn, rubric: Rubric, context
     return above == attempt or among
 
 
+def unheard(episode: Episode, attempt: Turn, rubric: Rubric, context: Context) -> str:
+    """Why it is not known what judges make of ``attempt`` by ``rubric``; empty where it is, or nobody was asked."""
+    if all(criterion.checker == "rule" for criterion in rubric.criteria):
+        return ""
+    return unreadable(judges(episode, attempt, rubric, context))
+
+
+def unreadable(asked: Sequence[Turn]) -> str:
+    """Why nothing that these turns said can be read; empty where one of them can, or there is none."""
+    lost = [turn for turn in asked if turn.finish is Finish.ABORT or turn.parsed is None or not turn.parsed.ok]
+    if not lost or len(lost) < len(asked):
+        return ""
+    parsed = lost[0].parsed
+    return f"turn {lost[0].index}: {parsed.problem if parsed is not None else 'not parsed'}"
+
+
 def verdicts(episode: Episode) -> Callable[[int], Score | None]:
     """The verifier's score by turn."""
     return lambda index: episode.score(index, VERIFIER)
@@ -172,14 +188,21 @@ def format(episode: Episode, turn: Turn, context: Context) -> Score:
 
 @rewards("rubric")
 def rubric(episode: Episode, turn: Turn, context: Context) -> Score:
-    """mean over the task's rubrics of sum(points * met) / sum(positive points) of what was checked; 0 under a veto."""
+    """mean over the task's rubrics of sum(points * met) / sum(positive points) of what was checked; 0 under a veto.
+
+    Invalid where judges were asked and nothing they said can be read: without their part a share is another number.
+    """
     shares: list[float] = []
     rows: list[CriterionScore] = []
+    lost = ""
     for written in task_rubrics(episode, turn.task):
+        lost = lost or unheard(episode, turn, written, context)
         marked = mark(written, turn.said, answers(episode, turn, written, context))
         rows += marked.rows
         if marked.share is not None:
             shares.append(marked.share)
+    if lost:
+        return Score("rubric", None, Validity.INVALID, "judge", lost, tuple(rows))
     if not shares:
         note = "no criterion was checked" if rows else "no rubric"
         return Score("rubric", None, Validity.MISSING, "rubric", note, tuple(rows))
@@ -251,7 +274,8 @@ def discrimination(episode: Episode, turn: Turn, context: Context) -> tuple[Scor
     agreement = mean over the classes present (verified right, wrong) of the part of attempts on which [share >= 0.5]
     says the same as the verifier. junk share = the largest share that an answer known to be junk earns. A rubric that
     cannot be read, or that nothing in this episode checks, earns -1, the least a readable one can: with 0, or no score,
-    silence would be better than a poor attempt.
+    silence would be better than a poor attempt. An attempt whose judges cannot be read does not count; invalid where
+    that is so of all.
     """
     written = episode.rubrics.get(turn.index)
     if written is None:
@@ -261,7 +285,10 @@ def discrimination(episode: Episode, turn: Turn, context: Context) -> tuple[Scor
     judged_tries = _judged(episode, turn.task)
     if not judged_tries or task is None:
         return (Score.missing("discrimination", "attempts", "no valued attempt"),)
-    tries = _measured(episode, written, judged_tries, context)
+    lost = {attempt.index: why for attempt, _ in judged_tries if (why := unheard(episode, attempt, written, context))}
+    tries = _measured(episode, written, [one for one in judged_tries if one[0].index not in lost], context)
+    if not tries and lost:
+        return (Score.invalid("discrimination", "judge", next(iter(lost.values()))),)
     if not tries:
         return (Score.valued("discrimination", -1.0, "attempts", "no criterion was checked"),)
     agreement = balanced_agreement(tries)

@@ -198,6 +198,19 @@ def test_a_rubric_that_cannot_be_read_or_checked_earns_the_least_and_one_without
     assert run(discrimination, tree, tree.rubric("1 is kind"), context).value == -1
 
 
+def test_attempts_whose_judge_cannot_be_read_do_not_tell_what_a_rubric_discriminates(tree: Any, context: Any) -> None:
+    jury = Judge("jury", RoleSpec(kind="judge", prompt="full/judge", sees=("rubric",)))
+    shown = Context({"jury": jury}, context.environment)
+    wrote = tree.rubric("2 is kind")
+    for right, marks in ((1, {"1": True}), (0, {}), (0, {})):
+        attempt = tree.add("somebody", None, right, ANSWERED if right else MISSED)
+        tree.add("jury", tree.add("environment", attempt), parsed=Parsed("marks", marks, None if marks else "no marks"))
+    assert "1 attempts, 1 right" in run(discrimination, tree, wrote, shown).note
+    tree.book.turns[3] = tree.book.turns[3].amended(parsed=Parsed("marks", {}, "no marks"))
+    score = run(discrimination, tree, wrote, shown)
+    assert (score.validity, score.note) == (Validity.INVALID, "turn 3: no marks")
+
+
 def test_format_and_verifier_say_what_happened(tree: Any, context: Context) -> None:
     fine, broken = tree.add("a", None, 1), tree.add("a", None, parsed=Parsed("answer", None, "no answer"))
     assert [run(format, tree, index, context).value for index in (fine, broken)] == [1, 0]

@@ -103,3 +103,16 @@ def test_without_any_answer_the_judges_criterion_is_missing_and_never_a_zero(
     made = judged(scored, new_table, tmp_path, task, ["7: yes"])
     assert made.value == pytest.approx((2 - 3) / (2 + 2))
     assert (made.criteria[3].validity, made.criteria[3].share) == (Validity.MISSING, None)
+
+
+def test_a_judge_none_of_whose_words_can_be_read_makes_it_invalid(
+    scored: Any, new_table: Any, tmp_path: Path, task: Task
+) -> None:
+    """By rules alone the answer would stand at another measure than its siblings."""
+    graph = JUDGED.model_copy(update={"edges": JUDGED.edges[:-1]})
+    words = {"solver": "<answer>12</answer> sorry", "judge": "{broken"}
+    episode = scored(graph, lambda prompt, request: words[request.tag], task, **ROLES)
+    context = Context(new_table(None, tmp_path).roles(ROLES), EchoEnvironment())
+    made = rubric(episode, next(turn for turn in episode.turns if turn.author == "solver"), context)
+    assert (made.validity, made.value, made.note) == (Validity.INVALID, None, "turn 3: no marks")
+    assert [row.share for row in made.criteria] == [1.0, 0.0, 1.0, None]
