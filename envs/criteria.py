@@ -5,7 +5,6 @@ Who checks a criterion, a rule or a judge, is found out where rules are known.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ HOW = (
     "{text: ..., points: ...}; points below 0 are a penalty"
 )
 MOST = 100  # criteria of one task
+MOST_POINTS = 1e6  # of one criterion, or as many below 0
 
 
 def written(line: str) -> dict[str, Any] | None:
@@ -58,7 +58,7 @@ def read_criteria(given: Any, where: str) -> tuple[Criterion, ...]:
     found = tuple(_criterion(item, where) for item in items if not isinstance(item, str) or item.strip())
     if not 1 <= len(found) <= MOST:
         raise ScenarioError(f"{where}: field {RUBRIC!r} holds {len(found)} criteria; from 1 to {MOST} are read")
-    if not any(one.points > 0 for one in found):
+    if not any(one.points > 0 and one.kind is not CriterionKind.VETO for one in found):
         raise ScenarioError(f"{where}: field {RUBRIC!r}: no criterion is worth points, so nothing can be earned")
     return found
 
@@ -69,8 +69,9 @@ def _criterion(item: Any, where: str) -> Criterion:
     if told is None or strange or not isinstance(told.get("text"), str) or not told["text"].strip():
         raise ScenarioError(f"{where}: field {RUBRIC!r}: found {item!r:.80}; {HOW}")
     points, kind = told.get("points", 1.0), told.get("kind", CriterionKind.HARD)
-    if isinstance(points, bool) or not isinstance(points, int | float) or not math.isfinite(points):
-        raise ScenarioError(f"{where}: field {RUBRIC!r}: points are a number, found {points!r:.40}")
+    if isinstance(points, bool) or not isinstance(points, int | float) or not -MOST_POINTS <= points <= MOST_POINTS:
+        wanted = f"points are a number, at most {MOST_POINTS:g}"
+        raise ScenarioError(f"{where}: field {RUBRIC!r}: {wanted}, found {points!r:.40}")
     if kind not in tuple(CriterionKind):
         kinds = ", ".join(CriterionKind)
         raise ScenarioError(f"{where}: field {RUBRIC!r}: kind is one of {kinds}, found {kind!r:.40}")

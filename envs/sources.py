@@ -73,7 +73,7 @@ class _Line:
 
 @task_sources("jsonl")
 class JsonlSource:
-    """Tasks from a JSON Lines file. A row's ``rubric`` becomes the task's, whatever the environment.
+    """Tasks from a JSON Lines file. A row's ``rubric`` becomes the task's, unless the environment reads it itself.
 
     Rows stay on disk; opening checks every line and keeps its place.
     """
@@ -142,7 +142,8 @@ class JsonlSource:
             with self.path.open("rb") as file:
                 file.seek(line.offset)
                 row = _row(file.readline(_LONGEST_LINE + 1), where)
-            given = row.pop(RUBRIC, None)
+            own = RUBRIC in self._environment.row_fields  # the environment reads the field itself
+            given = None if own else row.pop(RUBRIC, None)
             task = self._environment.task_from_row(row, where)
             if given is not None:
                 task = replace(task, secret={**task.secret, RUBRIC: kept(read_criteria(given, where))})

@@ -29,7 +29,9 @@ def test_lines_and_mappings_become_criteria_and_survive_being_kept() -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [(3, "is a int"), ([], "0 criteria"), (["-1 says a"], "nothing can be earned"), (["about a"], "POINTS text"),
+    [(["veto: says a"], "nothing can be earned"), ([{"text": "a", "kind": "veto"}], "nothing can be earned"),
+     ([{"text": "a", "points": 10**400}], "points are a number, at most 1e"), (3, "is a int"),
+     ([], "0 criteria"), (["-1 says a"], "nothing can be earned"), (["about a"], "POINTS text"),
      ([{"text": "a", "worth": 1}], "POINTS text"), ([{"text": "a", "points": "1"}], "points are a number"),
      ([{"text": "a", "kind": "odd"}], "kind is one of"), ([{"text": " "}], "POINTS text")],
 )  # fmt: skip

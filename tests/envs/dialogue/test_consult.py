@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sparring.agents.rewards import Context
 from sparring.agents.role import make_role
 from sparring.agents.rubric import make_rubric, parse_rubric
 from sparring.envs.dialogue.env import DialogueEnvironment
+from sparring.envs.sources import JsonlSource
 from sparring.envs.types import Task, Validity
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.schema import RoleSpec, Sampling
@@ -91,13 +93,13 @@ def test_every_rubric_line_is_a_criterion_under_the_judges_number(soap: Task) ->
     [
         ("kelmar and tovik, dear", "3: yes", 1.0),
         ("kelmar and tovik, dear", "3: no", 0.75),
-        ("kelmar and tovik, dear", "no marks at all", 1.0),
+        ("kelmar and tovik, dear", "no marks at all", None),  # the judge failed
         ("kelmar", "3: no", 0.5),
         ("kelmar and tovik " * 9, "3: yes", 0.0),
     ],
 )
 def test_a_judge_decides_what_no_rule_can(
-    talk: Any, folder: Path, at_table: Any, soap: Task, said: str, marks: str, share: float
+    talk: Any, folder: Path, at_table: Any, soap: Task, said: str, marks: str, share: float | None
 ) -> None:
     options = {"mode": "consult", "partner": "role"}
     roles = at_table(options, folder, "greedy.md")
@@ -112,7 +114,8 @@ def test_a_judge_decides_what_no_rule_can(
     episode = talk(folder, options, soap, script, roles=roles)
     (last,) = (turn for turn in episode.turns if turn.author == "advisor")
     score = advice(episode, last, Context(roles, DialogueEnvironment(options)))
-    assert score.value == pytest.approx(share)
+    assert score.value == (None if share is None else pytest.approx(share))
+    assert score.validity is (Validity.INVALID if share is None else Validity.VALUED)
     (judged,) = (turn for turn in episode.turns if turn.author == "judge")
     assert judged.context is not None and "3. is friendly" in judged.context.text
 
@@ -126,3 +129,11 @@ def test_a_question_has_no_advice_to_measure(talk: Any, folder: Path, at_table: 
     scores = [advice(episode, turn, context) for turn in episode.turns if turn.author == "advisor"]
     assert [score.validity for score in scores] == [Validity.MISSING, Validity.VALUED]
     assert scores[1].value == pytest.approx(2 / 3)
+
+
+def test_a_file_of_consultations_is_read_as_rows_are(tmp_path: Path, soap: Task) -> None:
+    """The field ``rubric`` is the environment's own; elsewhere the source makes it the task's."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ROW))
+    (task,) = JsonlSource({"path": file}, DialogueEnvironment({"mode": "consult"})).tasks()
+    assert (task.payload, task.secret) == (soap.payload, soap.secret)
