@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from sparring.scenarios.ref import Number, Whole
 from sparring.scenarios.registry import wrappers
 
 from .base import Environment
+from .guard import unusable
 from .types import Score, Validity
 
 VERIFIER = "verifier"
@@ -36,9 +37,10 @@ class RetryOptions(BaseModel):
 class Retry:
     """Another attempt after every wrong answer, told nothing but that it was wrong (arXiv 2507.14295).
 
-    An answer is what the verifier judges; tools and moves in between are as ever. The world is put back to before a
-    wrong one; one that keeps no snapshots begins the same episode anew. A right answer ends the episode without a word,
-    whatever tries the environment has itself. The last answer gets the score ``attempts`` beside the verifier's:
+    An answer is what the verifier judges (a reward at the end, where the environment gives no scores); tools and moves
+    in between are as ever. The world is put back to before a wrong one; one that keeps no snapshots begins the same
+    episode anew. A right answer ends the episode without a word, whatever tries the environment has itself, and so does
+    one that the environment cuts off. The last answer gets the score ``attempts`` beside the verifier's:
     decay^(t - 1) if it is right, the t-th, else 0, less repeat_penalty x (1 - different answers / answers).
     """
 
@@ -84,16 +86,17 @@ class Retrying(Environment):
         """The environment's own step; where the verifier judges it wrong, the feedback and another attempt."""
         before = super().snapshot() if self._keeps else None
         found = super().step(action)
-        _, reward, _, cut, info = found
-        right = self._right(info.get("scores"))
+        _, reward, over, cut, info = found
+        scores = self._scores(info.get("scores"), reward, over or cut)
+        right = self._right(scores)
         if right is None:
             return found
         said = self.said = (*self.said, answered(action))
-        if not right and len(said) < self.retry.attempts:
+        if not right and not cut and len(said) < self.retry.attempts:
             self._back(before)
             self.said = said
-            return self.retry.feedback, 0.0, False, cut, info
-        scores = [*info["scores"], Score.valued(ATTEMPTS, self.earned(right), "retry", f"{len(said)} attempts")]
+            return self.retry.feedback, 0.0, False, False, {**info, "scores": scores}
+        scores = [*scores, Score.valued(ATTEMPTS, self.earned(right), "retry", f"{len(said)} attempts")]
         return "" if right else self.retry.feedback, reward, True, cut, {**info, "scores": scores}
 
     def earned(self, right: bool) -> float:
@@ -122,9 +125,17 @@ class Retrying(Environment):
         else:
             super().reset(seed=self._seed, options={"task": self.task})
 
-    def _right(self, scores: Any) -> bool | None:
-        """Whether the answer is right; ``None`` where nobody judged it, or where several seats were."""
-        if isinstance(scores, Mapping):
-            return None
-        given = [score for score in scores or () if score.name == VERIFIER and score.validity is Validity.VALUED]
-        return None if not given or given[0].value is None else given[0].value >= RIGHT_AT
+    def _scores(self, given: Any, reward: SupportsFloat, over: bool) -> Sequence[Any]:
+        """An answer's scores. Where the environment gives none, the reward at the end of an episode is the verifier's.
+
+        None for several seats, and for what is no list of scores.
+        """
+        if given is None and over and not unusable(reward):
+            return (Score.valued(VERIFIER, float(reward), "environment"),)
+        return given if isinstance(given, Sequence) else ()
+
+    def _right(self, scores: Sequence[Any]) -> bool | None:
+        """Whether the answer is right; ``None`` where nobody judged it."""
+        given = [score for score in scores if isinstance(score, Score) and score.name == VERIFIER]
+        value = given[0].value if given and given[0].validity is Validity.VALUED else None
+        return None if value is None or unusable(value) else value >= RIGHT_AT

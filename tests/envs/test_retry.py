@@ -13,7 +13,7 @@ from sparring.envs.base import Environment
 from sparring.envs.check import inspect_environment
 from sparring.envs.echo import EchoEnvironment
 from sparring.envs.games.kuhn import KuhnEnvironment
-from sparring.envs.retry import ATTEMPTS, RetryOptions, answered
+from sparring.envs.retry import ATTEMPTS, Retry, RetryOptions, answered
 from sparring.envs.types import Score, Task
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.load import load
@@ -105,8 +105,6 @@ def test_a_world_without_snapshots_begins_anew() -> None:
         def state(self) -> object:
             return NotImplemented
 
-    from sparring.envs.retry import Retry
-
     made = Retry.around(Forgetful, RetryOptions(attempts=3))()
     made.reset(seed=3)
     assert not made.can_snapshot
@@ -135,6 +133,50 @@ def test_a_move_that_ends_nothing_is_no_attempt() -> None:
     assert not over and observation != "Try again." and not info["scores"]
     assert [made.step("<answer>no</answer>")[2] for _ in range(2)] == [False, True]
     made.close()
+
+
+class Coin(Environment):
+    """A plain Gymnasium environment: the reward is the verdict, and nobody gives scores."""
+
+    def sample(self, parameters: Any, rng: Any) -> Task:
+        return Task("coin", {"question": "which side?"})
+
+    def begin(self, task: Task) -> str:
+        return "heads or tails?"
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        thinks = action == "hm"
+        return "so it was", float(action == "heads"), not thinks and action != "late", action == "late", {}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_reward_alone_is_a_verdict_where_the_episode_ends(share: float) -> None:
+    class Graded(Coin):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            said, reward, over, cut, info = super().step(action)
+            return said, reward or share, over, cut, info
+
+    made = Retry.around(Graded, RetryOptions(attempts=3))()
+    made.reset(seed=0)
+    assert made.step("hm")[4] == {}
+    heard, _, over, _, info = made.step("tails")
+    assert (heard, over) == ("Try again.", False)
+    assert [(one.name, one.value) for one in info["scores"]] == [("verifier", share)]
+    heard, reward, over, _, info = made.step("heads")
+    assert (heard, reward, over) == ("", 1.0, True)
+    assert [(one.name, one.value) for one in info["scores"]] == [("verifier", 1.0), (ATTEMPTS, 0.5)]
+
+
+def test_an_answer_that_is_cut_off_ends_the_episode_and_earns_what_the_last_one_does() -> None:
+    made = Retry.around(Coin, RetryOptions(attempts=5, repeat_penalty=0.4))()
+    made.reset(seed=0)
+    made.step("tails")
+    *_, over, cut, info = made.step("late")
+    assert (over or cut) and earned(info["scores"]) == 0.0
+    made.reset(seed=0)
+    made.step("tails")
+    made.step("tails")
+    assert earned(made.step("late")[4]["scores"]) == pytest.approx(-0.4 * (1 - 2 / 3))
 
 
 def test_a_game_between_seats_is_played_once() -> None:
