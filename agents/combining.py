@@ -41,7 +41,13 @@ class Combination:
             return Score.missing(self.name, self.name, f"none of {', '.join(self.config.of)} has a value")
         note = ", ".join(f"{self.config.of[place]} {value:.4g}" for place, value in pairs)
         places, values = zip(*pairs, strict=True)
+        if not self.counts(places):
+            return Score.missing(self.name, self.name, f"what has a value weighs nothing: {note}")
         return Score.valued(self.name, self.combined(values, places), self.name, note)
+
+    def counts(self, places: Sequence[int]) -> bool:
+        """Whether a number can be made of the rewards at these ``places`` alone."""
+        return True
 
     def combined(self, values: Sequence[float], places: Sequence[int]) -> float:
         """One number of the valued ones; ``places`` are their positions in ``of``."""
@@ -83,7 +89,7 @@ class Product(Combination):
 
 @rewards("mean")
 class WeightedMean(Combination):
-    """The weighted mean of several rewards."""
+    """The weighted mean of several rewards; missing where those that have a value weigh nothing."""
 
     name = "mean"
 
@@ -101,8 +107,14 @@ class WeightedMean(Combination):
             return self
 
     def combined(self, values: Sequence[float], places: Sequence[int]) -> float:
-        """sum(weight x value) / sum(weight) over those that have a value; 0 when only unweighted ones have."""
+        """sum(weight x value) / sum(weight) over those that have a value."""
+        weights = self._weights(places)
+        return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights)
+
+    def counts(self, places: Sequence[int]) -> bool:
+        """Whether one of them weighs something."""
+        return any(self._weights(places))
+
+    def _weights(self, places: Sequence[int]) -> list[float]:
         given = getattr(self.config, "weights", ()) or (1.0,) * len(self.config.of)
-        weights = [given[place] for place in places]
-        total = math.fsum(weights)
-        return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / total if total else 0.0
+        return [given[place] for place in places]

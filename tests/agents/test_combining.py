@@ -73,6 +73,15 @@ def test_weights_of_a_mean_stay_with_their_rewards(context: Context, tree: Any) 
     assert isinstance(found, Score) and found.value == 0.25
 
 
+def test_a_mean_of_what_weighs_nothing_is_missing_and_never_a_zero(context: Context, tree: Any) -> None:
+    episode = _one(tree)
+    own = replace(context, named={"a": fixed(None), "b": fixed(1.0)})
+    mean = make_reward(Ref(kind="mean", options={"of": ["a", "b"], "weights": [1, 0]}))
+    found = mean(episode, episode.turns[0], own)
+    assert isinstance(found, Score) and (found.validity, found.value) == (Validity.MISSING, None)
+    assert "weighs nothing: b 1" in found.note
+
+
 def test_a_named_reward_gives_scores_of_its_own_name(context: Context, tree: Any) -> None:
     spec = RoleSpec.model_validate({"kind": "solver", "reward": {"kept": 0.5}})
     roles = {"solver": make_role("solver", spec)}
@@ -91,6 +100,7 @@ def test_a_named_reward_gives_scores_of_its_own_name(context: Context, tree: Any
         ("[best]", "{best: {kind: max, off: [format]}}", "unknown option of 'max' 'off'"),
         ("[best]", "{bset: {kind: max, of: [format]}}", "unknown reward 'best'; did you mean 'bset'?"),
         ("[m]", "{m: {kind: mean, of: [format, verifier], weights: [1]}}", "1 of them for 2 rewards"),
+        ("[verifier]", "{verifier: {kind: max, of: [format]}}", "gives a score 'verifier' itself; take another"),
     ],
 )
 def test_what_cannot_be_rewarded_is_told(names: str, rewards: str, words: str) -> None:

@@ -116,8 +116,13 @@ def _share(held: Sequence[bool]) -> float | None:
 
 
 def scored(place: Place, episodes: Sequence[Episode]) -> Member | None:
-    """A member made of a turn and its verifier's score; ``None`` without a valued one."""
+    """A member made of a turn and its verifier's score; ``None`` without a valued one, or with a score that is invalid.
+
+    A turn one of whose rewards failed is in no group, and its verifier's score alone would be another measure.
+    """
     episode = episodes[place.episode]
+    if any(score.validity is Validity.INVALID for score in episode.scores.get(place.turn, ())):
+        return None
     score = episode.score(place.turn, VERIFIER)
     if score is None or score.validity is not Validity.VALUED or score.value is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,3 +115,14 @@ def test_a_group_by_itself_reads_the_verifiers_score() -> None:
     episode = revised([0.0, 0.0], [(2, 1.0)])
     [solve] = [group for group in form([episode], "solver", SPEC) if group.node == "solve"]
     assert of(Replace)(solve, [episode]).reward_G == [1.0, 0.0]
+
+
+def test_a_turn_one_of_whose_rewards_failed_does_not_come_in() -> None:
+    """Its verifier's score alone would be another measure than that of the group."""
+    episode = revised([0.0, 0.0], [(1, 1.0), (2, 0.5)])
+    scores = {at: (*held, Score.valued("style", 0.0, "test")) for at, held in episode.scores.items()}
+    scores[3] = (episode.scores[3][0], Score.invalid("style", "test", "the judge was down"))
+    episode = replace(episode, scores=scores)
+    spec = RoleSpec(kind="plain", reward={"verifier": 1.0, "style": 1.0})
+    found = apply([of(Insert)], form([episode], "solver", spec), [episode])
+    assert [places(group) for group in found if group.node == "solve"] == [[1, 2, 4]]
