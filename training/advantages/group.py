@@ -154,7 +154,10 @@ class PoolBaseline:
     """
 
     class Config(Options):
-        """``std``: also divide by the pool's deviation plus ``eps``; ``none``, ``sample`` or ``population``."""
+        """``std``: also divide by the pool's deviation plus ``eps``; ``none``, ``sample`` or ``population``.
+
+        A pool that agrees divides nothing: what came in beside it would be divided by ``eps`` alone.
+        """
 
         std: Deviation = "none"
         eps: float = Field(default=1e-4, ge=0)
@@ -170,8 +173,9 @@ class PoolBaseline:
         size, mean, std = group.pool
         if size < 2 or (not std and max(group.reward_G) == min(group.reward_G)):
             return [0.0] * len(group.members)
-        eps = 0.0 if self.config.std == "none" else self.config.eps
-        scale = deviation(Moments(mean, std), size, self.config.std) + eps
+        if self.config.std == "none" or not std:
+            return [reward - mean for reward in group.reward_G]
+        scale = deviation(Moments(mean, std), size, self.config.std) + self.config.eps
         return [(reward - mean) / scale for reward in group.reward_G]
 
 

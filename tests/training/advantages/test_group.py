@@ -82,6 +82,14 @@ def test_one_kept_turn_of_a_larger_pool_is_still_compared(group: Make) -> None:
     assert PoolBaseline()([kept]) == [[0.875]]
 
 
+@pytest.mark.parametrize("std", ["none", "sample", "population"])
+def test_what_comes_into_a_pool_that_agrees_is_not_divided_by_next_to_nothing(std: str, group: Make) -> None:
+    failed = group([0.0] * 4)
+    shown = replace(failed, members=(*failed.members, replace(failed.members[0], reward=1.0, note="demonstration")))
+    pool = PoolBaseline(PoolBaseline.Config.model_validate({"std": std}))
+    assert pool([shown]) == [[0.0, 0.0, 0.0, 0.0, 1.0]]
+
+
 @pytest.mark.parametrize("n", range(2, 9))
 def test_a_random_member_is_the_reference_and_the_others_get_verdicts(n: int, group: Make) -> None:
     reward_G = [float(i) for i in range(n)]
