@@ -75,6 +75,20 @@ LIMITS: Mapping[str, LimitSpec] = {
 _DEFAULT = _limit(8, 5, 40)
 STEP = "step/"  # before a metric of the step, where a limit is on that
 _OF_A_STEP = _limit(5, 3, 5)
+_OWN = ("health/", "health_n/")  # metrics of a step that hold the figures above
+
+
+def _of_a_step(own: LimitSpec) -> LimitSpec:
+    """What ``own`` leaves open: a step is one sample, and a window is full once it holds as many as it has steps."""
+    window = own.window or _OF_A_STEP.window or 1
+    return _OF_A_STEP.model_copy(update={"least": min(window, _OF_A_STEP.least or 1)})
+
+
+def _reached(name: str, own: LimitSpec) -> None:
+    """Raise ``ValueError`` where so many samples never come together."""
+    window = own.window or _OF_A_STEP.window or 1
+    if own.least is not None and own.least > window:
+        raise ValueError(f"{name}: least: {own.least} samples never lie in window: {window} steps, each of which is one")
 
 
 class HealthSpec(Spec):
@@ -95,16 +109,20 @@ class HealthSpec(Spec):
     @field_validator("limits")
     @classmethod
     def _known(cls, value: dict[str, LimitSpec | None]) -> dict[str, LimitSpec | None]:
-        for name in value:
+        for name, limit in value.items():
             if name.partition("/")[0] not in FIGURES and not (name.startswith(STEP) and name != STEP):
                 raise ValueError(unknown("figure", name, FIGURES))
+            if (metric := name.removeprefix(STEP)) != name and metric.startswith(_OWN):
+                raise ValueError(f"{name} is a figure of its own: write {metric.partition('/')[2]}")
+            if limit is not None and metric != name:
+                _reached(name, limit)
         return value
 
     def limit(self, name: str) -> LimitSpec | None:
         """The limit on a figure by its whole name (``entropy/solver``), the most special one that is given."""
         if name.startswith(STEP):
             own = self.limits.get(name)
-            return None if own is None else own.over(_OF_A_STEP)
+            return None if own is None else own.over(_of_a_step(own))
         found = LIMITS.get(name.partition("/")[0])
         for given in dict.fromkeys((name.partition("/")[0], name)):
             if given in self.limits:

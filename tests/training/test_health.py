@@ -369,6 +369,27 @@ def test_a_limit_on_any_metric_of_a_step_has_its_alarm() -> None:
     assert on[4] == on[-1] == [] and on[10] == ["step/curriculum/entropy"]
 
 
+@pytest.mark.parametrize(("window", "first"), [(1, 0), (2, 1), (3, 2), (5, 4), (8, 4)])
+def test_a_limit_on_a_metric_holds_in_a_window_of_any_length(window: int, first: int) -> None:
+    limits = {"step/gap": {"above": 0.1, "window": window}}
+    watch = Watch(HealthSpec.model_validate({"limits": limits}))
+    on = [bool(watch.take({}, (), {"gap": 1.0}) or watch.alarms) for _ in range(8)]
+    assert on.index(True) == first
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ("{step/gap: {above: 1, least: 6}}", "step/gap: least: 6 samples never lie in window: 5 steps"),
+        ("{step/gap: {above: 1, window: 2, least: 3}}", "least: 3 samples never lie in window: 2 steps"),
+        ("{step/health/entropy/solver: {below: 1}}", "is a figure of its own: write entropy/solver"),
+    ],
+)
+def test_a_limit_that_could_never_raise_an_alarm_is_refused(scenario: Path, limits: str, said: str) -> None:
+    with pytest.raises(ScenarioError, match=said):
+        load(scenario, [f"health.limits={limits}"])
+
+
 def test_an_alarm_of_a_metric_names_it_whole() -> None:
     assert note("step/curriculum/entropy", 0.01, 0.1, False).startswith("curriculum/entropy is 0.01, below 0.1; ")
 
