@@ -46,7 +46,8 @@ def _words(item: Any, model: type[BaseModel], path: KeyPath) -> str:
     if kind == "extra_forbidden":
         return unknown("key", str(path[-1]), keys_of(_type_at(model, path[:-1])))
     if kind == "missing":
-        return "is required and missing"
+        short = isinstance(item["loc"][-1], int)  # an entry of a list of fixed length
+        return f"found {shown(found)}; more entries are needed" if short else "is required and missing"
     if kind == "literal_error":
         annotation = _type_at(model, path)  # of a union with other types, pydantic's own words say what is expected
         allowed = [shown(value) for value in get_args(annotation)] if get_origin(annotation) is Literal else []

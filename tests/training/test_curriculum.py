@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from sparring.envs.types import Pick
 from sparring.training.curriculum.arms import BlockedArms, InterleavedArms, RandomArms
 from sparring.training.curriculum.bandits import SelfEvolving
 from sparring.training.curriculum.base import Outcome, Wanted, figures
-from sparring.training.curriculum.grid import Axis, Value, arms, cells, spread
+from sparring.training.curriculum.grid import Axis, Bounds, Box, Value, arms, cells, spread
 
 DEPTHS: dict[str, tuple[Value, ...]] = {"depth": (1, 2, 3)}
 EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"
@@ -110,6 +111,15 @@ def test_values_listed_and_ranges_cut_make_one_grid() -> None:
     found = cells({"kind": ["x", "y"]}, {"depth": (1, 3), "size": (0.0, 1.0)}, 4)
     assert len(found) == 2 * 3 * 4 and "kind=y, depth=3, size=0.75..1" in found
     assert found["kind=y, depth=3, size=0.75..1"].centre() == {"kind": "y", "depth": 3, "size": 0.875}
+
+
+@pytest.mark.parametrize("bounds", [(10_000, 10_010), (1000.0, 1000.5), (-1e6, -1e6 + 3)])
+def test_cells_of_a_narrow_range_far_from_0_have_names_of_their_own(bounds: Bounds) -> None:
+    box = Box({"x": bounds}, 3)
+    assert len(box.cells) == 3
+    assert [box.cell(np.array([share])) for share in (0.1, 0.5, 0.9)] == list(box.cells)
+    drawn = {pick.arm for pick in RandomArms(RandomArms.Config(ranges={"x": bounds})).propose(Wanted(60, 60), rng())}
+    assert drawn == set(box.cells)
 
 
 def test_a_range_begins_with_its_lower_bound() -> None:

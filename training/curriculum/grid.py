@@ -70,7 +70,12 @@ class Span:
         """Its first and last value."""
         inside = 1e-9 if self.axis.whole else 0.0  # a whole number belongs to the cell that it begins
         first, last = self.axis.value(self.start + inside), self.axis.value(self.end - inside)
-        return f"{first:.4g}" if first == last else f"{first:.4g}..{last:.4g}"
+        if self.axis.whole:
+            return f"{first}" if first == last else f"{first}..{last}"
+        digits = 4  # more where the range is narrow and far from 0: cells of one name would be one arm
+        while digits < 17 and f"{first:.{digits}g}" == f"{last:.{digits}g}":
+            digits += 1
+        return f"{first:.{digits}g}..{last:.{digits}g}"
 
 
 @dataclass(frozen=True, slots=True)
