@@ -28,7 +28,7 @@ class Study(Course):
     """A run that reads. ``source`` is the run whose episodes it learns from, ``stored`` the steps that hold some.
 
     One of its steps trains on one stored step, so the groups are those that were played. Each pass takes the stored
-    steps in an order of its own.
+    steps in an order of its own. What ``source`` stores after this run began is not read, also after a resume.
     """
 
     source: str
@@ -71,9 +71,8 @@ def study(course: Study, watch: Watch = lambda told: None, stop: Callable[[], bo
 def start(scenario: Scenario, store: Store, source: str, command: str = "") -> Study:
     """A new run that learns from the episodes of ``source``. Raises ``StoreError`` when it holds none."""
     course = _built(scenario, store, source, "")
-    row = store.start_run(
-        scenario.name, scenario.resolved(), scenario.digest, scenario.seed, info(command, offline=source)
-    )
+    about = info(command, offline=source, until=course.stored[-1])
+    row = store.start_run(scenario.name, scenario.resolved(), scenario.digest, scenario.seed, about)
     course.run, course.folder = row.id, folder_of(store, row.id)
     return course
 
@@ -87,7 +86,9 @@ def resume(scenario: Scenario, store: Store, point: ResumePoint, source: str) ->
 
 
 def _built(scenario: Scenario, store: Store, source: str, run: str) -> Study:
-    stored = tuple(step.step for step in queries.steps(store, source) if step.episodes)
+    until = store.run(run).info.get("until") if run else None
+    found = (step.step for step in queries.steps(store, source) if step.episodes)
+    stored = tuple(step for step in found if until is None or step <= until)
     if not stored:
         raise StoreError(f"run {source} holds no episode to learn from; name a run that played: sparring runs")
     refuse_thinned(store, "learning from it", source)

@@ -161,6 +161,27 @@ def test_an_offline_run_resumes_to_the_same_end(played: Path, scenario: Path, st
         assert again.learner.weights_sha() == whole
 
 
+def test_an_offline_run_resumes_to_the_same_end_though_its_source_has_grown(
+    run: Run, ran: Any, scenario: Path, tmp_path: Path, stop_after: StopAfter
+) -> None:
+    more = ("training.steps=5", "training.trainers={rl: {loss: topr, advantage: mean}}", "evaluation.every=0")
+    run("grown", "training.steps=4", "evaluation.every=0", stop=stop_after(2))
+    database = tmp_path / "grown" / "sparring.db"
+    _, whole = studied(database, scenario, *more)
+    with Store(database) as store:
+        course = offline.start(load(scenario, more), store, "r1")
+        offline.study(course, stop=stop_after(1))
+        store.finish_run(course.run, "stopped")
+    store = Store(database)
+    point = store.resume_point("r1")
+    assert ran(resume(from_resolved(point.scenario), store, point)).status == "done"
+    with Store(database) as store:
+        point = store.resume_point("r3")
+        again = offline.resume(from_resolved(point.scenario), store, point, "r1")
+        assert again.stored == (1, 2)
+        assert offline.study(again) == "done" and again.learner.weights_sha() == whole
+
+
 def test_a_run_without_episodes_cannot_be_learnt_from(played: Path, scenario: Path) -> None:
     with Store(played) as store:
         store.start_run("empty", {}, "digest", 0)
