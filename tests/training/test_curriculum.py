@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.training.curricula import rng
 
 from sparring.envs.types import Pick
+from sparring.storage.records import AdvantageRow
 from sparring.training.curriculum.arms import BlockedArms, InterleavedArms, RandomArms
 from sparring.training.curriculum.bandits import SelfEvolving
 from sparring.training.curriculum.base import Outcome, Wanted, figures
@@ -148,6 +149,23 @@ def test_tasks_are_spread_over_the_middles_of_a_box() -> None:
     options = {"arms": {"kind": ["x"]}, "ranges": {"size": [0.0, 3.0]}, "cells": 3}
     assert [cell["size"] for cell in spread(options).values()] == [0.5, 1.5, 2.5]
     assert spread({}) == {"any": {}}
+
+
+def test_what_a_demonstration_earns_is_not_the_learners_reward() -> None:
+    tried = [AdvantageRow(0, at, "solver", 0, 0.0, -0.35, 1.0, 3, 0.0) for at in range(2)]
+    shown = AdvantageRow(0, 2, "solver", 0, 1.0, 0.7, 1.0, 3, 0.0, note="demonstration")
+    found = Outcome.of([*tried, shown], 1)
+    assert (found.reward, found.advantages) == (0.0, (0.35, 0.35, 0.7))
+    assert Outcome.of([shown], 1).reward is None
+
+
+def test_a_trainer_that_marks_turns_does_not_change_what_the_curriculum_hears(run: Any, unbroken: Any) -> None:
+    marked = run("marked", "training.steps=1", "training.trainers={rl: {}, sft: {keep: all}}", "evaluation.every=0")
+    query = "SELECT metrics, curriculum_state FROM steps WHERE number = 1"
+    (one,), (other,) = marked.rows(query), unbroken.rows(query)
+    assert json.loads(one[1]) == json.loads(other[1])
+    assert json.loads(one[0])["curriculum/signal"] == json.loads(other[0])["curriculum/signal"]
+    assert marked.rows("SELECT count(*) FROM advantages WHERE trainer = 'sft'")[0][0] > 0
 
 
 def test_a_step_tells_the_curriculums_figures(unbroken: Any) -> None:

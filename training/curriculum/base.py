@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from numpy.random import Generator
 
+from sparring.agents.engine import DEMONSTRATION
 from sparring.envs.types import Pick
 from sparring.storage.records import AdvantageRow
 
@@ -31,8 +32,9 @@ class Wanted:
 class Outcome:
     """What came of one pick, in the turns of the role that the curriculum listens to.
 
-    ``advantages`` are absolute, one per turn; ``rewards`` those of the turns whose reward is valued. Both are empty
-    when nothing was: that teaches nothing, and is no zero. ``episodes`` is how many were played for the pick.
+    ``advantages`` are absolute, one per turn; ``rewards`` those of the turns that were sampled and whose reward is
+    valued: what a demonstration earns is not the policy's. Both are empty when nothing was: that teaches nothing, and
+    is no zero. ``episodes`` is how many were played for the pick.
     """
 
     advantages: tuple[float, ...] = ()
@@ -42,7 +44,7 @@ class Outcome:
     @classmethod
     def of(cls, rows: Sequence[AdvantageRow], episodes: int) -> Outcome:
         """From the rows that a step stores."""
-        rewards = tuple(row.reward for row in rows if row.reward is not None)
+        rewards = tuple(row.reward for row in rows if row.reward is not None and row.note != DEMONSTRATION)
         return cls(tuple(abs(row.value) for row in rows), rewards, episodes)
 
     @property
