@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from sparring.agents.engine import DEMONSTRATION
 from sparring.envs.types import Episode
 
 from ..groups import Group
@@ -80,13 +81,25 @@ def _drawn(group: Group, first: int) -> list[int]:
 def repeats(group: Group, episodes: Sequence[Episode], samples: int, limit: int) -> Want | None:
     """About ``samples`` more turns for this group, or as many as keep its pool within ``limit``; ``None`` when full.
 
-    Turns about one task get that task again, others (proposals, first turns of different tasks) a fresh one.
+    Turns about one task get that task again, others (proposals, first turns of different tasks) a fresh one. Turns
+    that nobody could judge are in no pool, but they were drawn: they count.
     """
-    places = episodes_of(group)
-    per_episode = -(-group.pool.size // len(places))
-    count = min(max(1, samples // per_episode), (limit - group.pool.size) // per_episode)
+    places, drawn = episodes_of(group), max(group.pool.size, _tried(group, episodes))
+    per_episode = -(-drawn // len(places))
+    count = min(max(1, samples // per_episode), (limit - drawn) // per_episode)
     if count < 1:
         return None
     keys = {episodes[member.place.episode].turns[member.place.turn].task for member in group.members}
     key = keys.pop() if len(keys) == 1 else None
     return Want("fresh", places[0], count) if key is None else Want("again", places[0], count, key)
+
+
+def _tried(group: Group, episodes: Sequence[Episode]) -> int:
+    """How many turns were sampled where the group's members were, judged or not."""
+    parents = {(at, episodes[at].turns[index].parent) for at, index in (member.place for member in group.members)}
+    return sum(
+        (at, turn.parent) in parents and turn.engine != DEMONSTRATION and bool(turn.token_ids)
+        for at in episodes_of(group)
+        for turn in episodes[at].turns
+        if (turn.author, turn.node) == (group.role, group.node)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparring.envs.types import Score
 from sparring.training.advantages.group import PoolBaseline
 from sparring.training.stages.base import apply
 from sparring.training.stages.lengths import SoftOverlong
@@ -93,6 +95,17 @@ def test_rounds_repeat_the_groups_own_task(attempts: Any, groups: Any) -> None:
     episodes = [attempts([0.0] * 4, "easy", 0), attempts([1.0, 1.0, 0.0, 0.0], "even", 1)]
     [want] = wanted([Rounds(Rounds.Config(samples=8))], groups(episodes), episodes, 0)
     assert (want.kind, want.episode, want.task, want.count) == ("again", 0, "easy", 2)
+
+
+def test_attempts_that_could_not_be_judged_were_drawn_all_the_same(attempts: Any, groups: Any) -> None:
+    half = {at: (Score.invalid("verifier", "test", "timed out"),) for at in range(5, 9)}
+    played = attempts([0.0] * 8, "hard")
+    episodes = [replace(played, scores={**played.scores, **half})]
+    [want] = wanted([Rounds(Rounds.Config(samples=8))], groups(episodes), episodes, 0)
+    assert want.count == 1  # eight more attempts, though four can be compared
+    assert wanted([Rounds(Rounds.Config(samples=8, max_rounds=1))], groups(episodes), episodes, 0) == []
+    third = [replace(episodes[0], index=at) for at in range(3)]
+    assert wanted([Rounds(Rounds.Config(samples=8, max_rounds=3))], groups(third), third, 1, first=1) == []
 
 
 def test_repeated_tasks_meet_in_one_group(attempts: Any, groups: Any) -> None:
