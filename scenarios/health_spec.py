@@ -88,7 +88,7 @@ def _reached(name: str, own: LimitSpec) -> None:
     """Raise ``ValueError`` where so many samples never come together."""
     window = own.window or _OF_A_STEP.window or 1
     if own.least is not None and own.least > window:
-        raise ValueError(f"{name}: least: {own.least} samples never lie in window: {window} steps, each of which is one")
+        raise ValueError(f"{name}: least: {own.least} samples never lie in window: {window} steps, one in each")
 
 
 class HealthSpec(Spec):

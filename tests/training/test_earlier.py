@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,6 +21,7 @@ from sparring.training.curriculum.base import Outcome
 from sparring.training.earlier import settle
 from sparring.training.learner import Learner
 from sparring.training.loop import observe
+from sparring.training.plan import Plan
 from sparring.training.rows import Row
 from sparring.training.session import resume
 
@@ -130,7 +131,7 @@ def test_turns_of_earlier_steps_say_nothing_of_this_steps_picks() -> None:
         role = None
 
         def __init__(self) -> None:
-            self.curriculum = self
+            self.curriculum, self.plan = self, Plan(cast(Any, None), None, [])
             self.seen: list[tuple[str, float | None, float | None, int]] = []
 
         def observe(self, pick: Pick, outcome: Outcome) -> None:
