@@ -94,7 +94,7 @@ def _hoped(branch: Branch, above: float | None) -> Iterator[tuple[int, float]]:
 async def select(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[int | None]) -> list[Turn]:
     """One visit of a ``select`` node: for every tree with news one turn that is expanded next, within the budget.
 
-    The expansion of the task itself comes before and counts as the first.
+    The expansion of the task itself counts as the first, whether it comes before this node or is sent on by it.
     """
     book = runtime.book
     spec = node.search or SearchSpec()
@@ -105,8 +105,10 @@ async def select(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[
     sent = []
     for root, news in fresh.items():
         reached = book.reached.setdefault((name, root), {})
-        reached |= dict.fromkeys(news, False)
-        if 1 + sum(reached.values()) < spec.simulations:
+        for index in news:
+            reached.setdefault(index, False)  # one that comes again was sent on already
+        spent = sum(reached.values()) + (root not in reached)
+        if spent < spec.simulations:
             chosen = choose(tree(book, root, reached, spec), spec)
             if chosen is not None:
                 reached[chosen] = True
@@ -129,6 +131,9 @@ def tree(book: Book, root: int, reached: Mapping[int, bool], spec: SearchSpec) -
     branches = {root: Branch(root)}
     heard: set[tuple[int, str]] = set()
     for index, spent in sorted(reached.items()):
+        if index == root:  # an edge from where the task is set: nothing was said below it yet
+            branches[root].open = not spent and root not in book.over
+            continue
         path = list(book.path(index))
         above = branches[next(turn.index for turn in path[1:] if turn.index in branches)]
         said = next((turn.said for turn in path if turn.author == ENVIRONMENT), "")

@@ -151,6 +151,18 @@ def test_a_new_branch_is_followed_to_an_end_before_another_begins() -> None:
     assert followed
 
 
+@pytest.mark.parametrize("simulations", [1, 2, 6])
+def test_a_task_that_goes_to_the_search_at_once_is_expanded_first_and_counts(simulations: int) -> None:
+    nodes = {"ask": {"role": "solver"}, "admit": {"do": "admit"}, **NODES, "act": {"role": "solver", "samples": 2}}
+    nodes["look"] = {"do": "select", "search": {"simulations": simulations}}
+    edges = ["ask -> admit", "admit -> look if accepted", *EDGES]
+    episode = searched(GraphSpec.model_validate({"nodes": nodes, "edges": edges}), seed=7)
+    order = expanded(episode)
+    assert order[0] == 0 and len(order) == simulations and len(said(episode)) == 2 * simulations
+    late = searched(searching(2, simulations=simulations), seed=7)
+    assert [turn.parent for turn in said(late)] == [turn.parent for turn in said(episode)]
+
+
 def test_no_branch_grows_beyond_the_depth() -> None:
     episode = searched(searching(3, simulations=20, depth=2), seed=2)
     assert max(len([one for one in episode.ancestors(turn.index) if one.node == "act"]) for turn in said(episode)) == 2
