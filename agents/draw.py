@@ -34,13 +34,16 @@ async def draw(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[in
     parents = parents[: max(0, (MAX_TURNS - len(book.turns)) // node.samples)]
     first = book.reserve(len(parents) * node.samples)
     drawn: dict[str, list[Acted]] = {}
+    before = frozenset(book.tasks)  # a task has one origin: one that is there already cannot be drawn like another too
     for parent in parents:
         task = book.task(parent.index)
         if task is None:
             raise ContractBroken(f"node {name!r}: no task was set before it, so there is none to draw others like")
         if task.key not in drawn:
             seed = runtime.derived(name, task.key)
-            asked = partial(draw_like, runtime.environments, task, node.samples, seed, runtime.reserved)
+            other = {one.standing.task.key for made in drawn.values() for one in made} | before
+            taken = runtime.reserved | {key for key in other if not _like_it(book.tasks.get(key), task)}
+            asked = partial(draw_like, runtime.environments, task, node.samples, seed, taken)
             drawn[task.key] = await runtime.work(asked)
     places = [(parent, at) for parent in parents for at in range(node.samples)]
     turns = []
@@ -71,6 +74,10 @@ async def recall(runtime: Runtime, name: str, node: NodeSpec, waiting: Sequence[
         draft = Turn(index, parent, name, ENVIRONMENT, "", seed=standing.seed)
         turns.append(stand(runtime, draft, Acted(said, standing)))
     return turns
+
+
+def _like_it(one: Task | None, task: Task) -> bool:
+    return one is not None and one.operator == SIMILAR and one.parent == task.key
 
 
 def draw_like(pool: Pool, task: Task, count: int, seed: int, reserved: frozenset[str] = frozenset()) -> list[Acted]:
