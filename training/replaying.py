@@ -31,7 +31,7 @@ from sparring.storage.hashes import episode_hash
 from .engines.render import ChatRenderer
 from .gate import Gate
 from .policy import locate
-from .session import World
+from .session import World, kept_apart
 
 Recall = Callable[[Scenario, int], Mapping[str, Sequence[str]]]
 
@@ -78,6 +78,7 @@ class Replay:
         self._gate = Gate(scenario.rollout.workers)
         self._recall = recall
         self._world: World | None = None
+        self._reserved = self._kept_apart()
 
     def close(self) -> None:
         """Give threads and environments back."""
@@ -96,6 +97,7 @@ class Replay:
             engines={POLICY: engine},
             renderer=self._renderer,
             environments=world.pool,
+            reserved=self._reserved,
             tools=world.tools,
             seed=(scenario.seed, number),
             work=self._gate.work,
@@ -122,6 +124,12 @@ class Replay:
         return await play(
             self._graph, own, stored.parameters, task=given, index=stored.index, pick=stored.pick, admitted=admitted
         )
+
+    def _kept_apart(self) -> frozenset[str]:
+        """The keys of the evaluation's tasks, which the run did not draw either."""
+        if not any(node.do == "draw" for node in self._graph.spec.nodes.values()):
+            return frozenset()
+        return frozenset(task.key for _, task in kept_apart(self._scenario, self._world_of(self._scenario)))
 
     def _world_of(self, scenario: Scenario) -> World:
         if self._world is not None and self._world.ref != scenario.environment:

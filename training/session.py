@@ -197,7 +197,7 @@ class _Parts:
         gate = Gate(scenario.rollout.workers, scenario.rollout.deterministic)
         engine, served = self._engines(gate)
         check_ahead(scenario, engine, self.plan.losses)
-        tasks = self._held_out()
+        tasks = kept_apart(scenario, self.world)
         novelty = Novelty(reserved=frozenset(task.key for _, task in tasks))
         runtime = Runtime(
             roles=self.roles,
@@ -258,18 +258,18 @@ class _Parts:
 
         return measured
 
-    def _held_out(self) -> list[tuple[str, Task]]:
-        """The evaluation's tasks: the environment's held-out split, spread evenly over its arms or the curriculum's."""
-        scenario = self.scenario
-        if not scenario.evaluation.every:
-            return []
-        cells = arms(scenario.evaluation.arms) if scenario.evaluation.arms else spread(scenario.curriculum.options)
-        rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
-        names = list(cells)
-        return [
-            (name, self.world.held_out(cells[name], rng))
-            for name in (names[index % len(names)] for index in range(scenario.evaluation.tasks))
-        ]
+
+def kept_apart(scenario: Scenario, world: World) -> list[tuple[str, Task]]:
+    """The evaluation's tasks: the environment's held-out split, spread evenly over its arms or the curriculum's."""
+    if not scenario.evaluation.every:
+        return []
+    cells = arms(scenario.evaluation.arms) if scenario.evaluation.arms else spread(scenario.curriculum.options)
+    rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
+    names = list(cells)
+    return [
+        (name, world.held_out(cells[name], rng))
+        for name in (names[index % len(names)] for index in range(scenario.evaluation.tasks))
+    ]
 
 
 def _engine(ref: Ref, policy: Policy, present: Any = None) -> Any:

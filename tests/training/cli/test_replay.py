@@ -93,6 +93,16 @@ def test_other_ways_of_playing_are_replayed_too(told: Told, scenario: Path, over
     assert found["byte_equal"] == found["episodes"] == 16
 
 
+def test_a_replay_draws_none_of_the_tasks_that_the_run_kept_for_evaluation(told: Told, scenario: Path) -> None:
+    graph = "{nodes: {solve: {role: solver, samples: 2}, exam: {do: draw, samples: 3}}, edges: [solve -> exam]}"
+    small = ("curriculum.arms={length: [1]}", "roles.solver.reward=[format]", "evaluation.tasks=4")  # of 8 words
+    words = [word for override in (f"graph={graph}", *small) for word in ("-s", override)]
+    done = told("run", str(scenario), *words, "-s", "evaluation.metrics=[solve.format]", "-s", "rollout.episodes=8")
+    assert done.exit_code == 0, done.output
+    found = json.loads(told("replay", "r1", "--json").stdout)
+    assert found["byte_equal"] == found["episodes"] == 16
+
+
 def test_a_game_of_chance_is_dealt_the_same_cards(told: Told, tiny_model: Path) -> None:
     small = ("training.steps=1", "rollout.episodes=4", "evaluation.every=0", f"policy.model={tiny_model}")
     done = told("run", "kuhn", *(word for override in small for word in ("-s", override)))
