@@ -20,6 +20,7 @@ from .dialogue.fiction import DRAWS, Split, on_side, several
 from .types import Task
 
 Style = Literal["plain", "prose"]
+ROW = ("question", "answer", "documents", "document")  # what the source gives an environment
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -130,12 +131,24 @@ class FactSource:
 
     def _drawn(self, parameters: Mapping[str, Any], rng: Generator, split: Split) -> Task:
         options = self.options
+        self._check(parameters)
         for _ in range(DRAWS):
             facts = draw(rng, options.facts, options.linked, options.syllables, options.digits)
             one = facts[int(rng.integers(len(facts)))]
             if on_side([[fact.subject, fact.value] for fact in facts], split):
                 return self._environment.task_from_row(self._row(facts, one) | dict(parameters), "facts")
         raise ScenarioError(f"task source 'facts': no task for {split} after {DRAWS} draws")
+
+    def _check(self, parameters: Mapping[str, Any]) -> None:
+        """A curriculum can change nothing of what is made here; ``ScenarioError`` where it says otherwise."""
+        own = self.options.model_dump()
+        bad = [name for name in parameters if name in ROW or name in own]
+        if bad:
+            way = f"set tasks.{bad[0] if bad[0] in own else 'facts'} instead"
+            raise ScenarioError(
+                f"task source 'facts' makes every task with the options under tasks:, so {bad[0]!r} cannot be an arm: "
+                f"take it out of curriculum.arms and evaluation.arms, and {way}"
+            )
 
     def _row(self, facts: Sequence[Fact], one: Fact) -> dict[str, Any]:
         style = self.options.style

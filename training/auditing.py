@@ -71,7 +71,7 @@ def no_task(scenario: Scenario, environment: Environment, failure: Exception) ->
     values = ", ".join(f"{name}: [{json.dumps(environment.parameters[name][0], default=str)}]" for name in left)
     hint = (
         f"; the curriculum gives it no {', '.join(left)}: curriculum: {{kind: random, arms: {{{values}}}}}"
-        if left
+        if left and scenario.tasks is None  # a source of tasks has parameters of its own
         else ""
     )
     said = f"{type(failure).__name__}: {failure}"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sparring.envs.facts import FactSource, chain, draw, written
 from sparring.envs.reading import ReadingEnvironment
 from sparring.envs.search.env import SearchEnvironment
+from sparring.scenarios.errors import ScenarioError
 
 
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 12), st.integers(0, 2))
@@ -41,6 +42,15 @@ def test_the_source_asks_any_environment_that_takes_rows(environment: SearchEnvi
     trained = {source.sample({}, np.random.default_rng(seed)).key for seed in range(50)}
     held_out = {source.held_out({}, np.random.default_rng(seed)).key for seed in range(50)}
     assert not trained & held_out
+
+
+@pytest.mark.parametrize(
+    ("arm", "way"), [({"documents": 3}, "set tasks.facts instead"), ({"linked": 1}, "set tasks.linked instead")]
+)
+def test_an_arm_that_the_source_would_not_follow_is_refused(arm: dict[str, int], way: str) -> None:
+    source = FactSource({"facts": 3}, ReadingEnvironment())
+    with pytest.raises(ScenarioError, match=f"{next(iter(arm))}' cannot be an arm.*{way}"):
+        source.held_out(arm, np.random.default_rng(0))
 
 
 def test_a_fact_in_words_names_its_subject() -> None:
