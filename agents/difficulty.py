@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sparring.envs.types import Episode, Score, Turn, Validity
 from sparring.scenarios.registry import rewards
 
+from .book import ENVIRONMENT
 from .conditions import VERIFIER
 from .rewards import FAULTS, Context, first_attempts
 
@@ -64,7 +65,9 @@ class Difficulty:
     def _tries(self, episode: Episode, turn: Turn) -> Sequence[Turn]:
         if not self.config.nodes:
             return first_attempts(episode, turn.index)
-        return [below for below in episode.descendants(turn.index) if below.node in self.config.nodes]
+        below = [one for one in episode.descendants(turn.index) if one.node in self.config.nodes]
+        made = {one.task for one in episode.turns if one.parent == turn.index and one.author == ENVIRONMENT}
+        return [one for one in below if one.task in made or not made]  # not at what was proposed further down
 
     def _untried(self, episode: Episode, turn: Turn) -> Score:
         """0 where an earlier attempt ended it (it could be answered without reading, say); else nothing is known."""

@@ -114,6 +114,16 @@ def test_only_attempts_of_the_named_nodes_count(tree: Any, context: Context) -> 
     assert scored(Difficulty(), tree, top, context).note == "p = 0.3333 of 3"
 
 
+def test_attempts_at_what_was_proposed_further_down_are_not_attempts_at_it(tree: Any, context: Context) -> None:
+    top = asked(tree, 1, 0)
+    again = tree.add("questioner", top + 3)
+    admitted = tree.add("environment", again, task="another")
+    for _ in range(3):
+        tree.book.write(tree.book.turn(tree.add("responder", admitted, 1, task="another")).amended(node="answer"))
+    reward = Difficulty(Difficulty.Config(nodes=("answer",)))
+    assert [scored(reward, tree, index, context).note for index in (top, again)] == ["p = 0.5 of 2", "p = 1 of 3"]
+
+
 def test_success_may_be_another_reward_of_the_attempts(tree: Any, context: Context) -> None:
     attempt = judged(tree, "right", score=0.0)
     episode = tree.episode()
