@@ -12,6 +12,7 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sparring.envs.types import SIMILAR, Episode, Score, Turn
+from sparring.scenarios.problems import unknown
 from sparring.scenarios.registry import rewards
 
 from .conditions import VERIFIER
@@ -51,6 +52,9 @@ class Exam:
     def __call__(self, episode: Episode, turn: Turn, context: Context) -> Score:
         """The weighted mean over students of their mean verifier; the note says what each earned, and where."""
         config, marks = self.config, dict[str, list[float]]()
+        nobody = next((name for name in config.weights if name not in context.roles), None)
+        if nobody is not None:
+            return Score.invalid(NAME, NAME, f"weights: {unknown('role', nobody, context.roles)}")
         sat = [one for one in answers_below(episode, turn) if config.weights.get(one.author, 1.0) > 0]
         sat = [one for one in sat if not config.nodes or one.node in config.nodes]
         if not sat:

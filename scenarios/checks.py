@@ -72,6 +72,7 @@ def check(scenario: Scenario, problems: Problems, skip_graph: bool = False) -> S
     if graph is not None:
         _check_metrics(scenario, graph, world, problems)
         check_graph(graph, scenario.roles, problems)
+        _check_searches(graph, world, problems)
         _check_speakers(scenario, graph, problems)
         _check_prompts(scenario, graph, world, problems)
         _check_tasks(complete, graph, world, problems)
@@ -315,6 +316,16 @@ def _graph(scenario: Scenario, problems: Problems) -> GraphSpec | None:
     except Exception as error:  # a plug-in's preset may raise anything
         problems.add(("graph",), f"the preset {scenario.graph!r} cannot be read: {type(error).__name__}: {error}")
         return None
+
+
+def _check_searches(graph: GraphSpec, world: Any, problems: Problems) -> None:
+    """``leaf`` names a score that is there while an episode is played: roles' rewards are computed after its end."""
+    there = ["verdict", "verifier", *getattr(world, "scores", ())]
+    for name, node in graph.nodes.items():
+        leaf = None if node.search is None else node.search.leaf
+        if leaf is not None and world is not None and leaf not in there:
+            told = f"{unknown('score', leaf, there)}; a role's rewards come after the search"
+            problems.add(("graph", "nodes", name, "search", "leaf"), told)
 
 
 def _check_speakers(scenario: Scenario, graph: GraphSpec, problems: Problems) -> None:

@@ -14,7 +14,8 @@ from .schema import Ref, Scenario
 
 
 def check_rewards(scenario: Scenario, world: Any, problems: Problems) -> None:
-    """Every reward of ``rewards:`` has a name no score has; one made of others names rewards there are, not itself."""
+    """Every reward of ``rewards:`` has a name no score has; one made of others (``of``), or that asks for one
+    (``score``), names rewards there are, not itself."""
     own = scenario.rewards
     taken = {"verifier", *getattr(world, "scores", ())}
     for name, ref in own.items():
@@ -27,6 +28,9 @@ def check_rewards(scenario: Scenario, world: Any, problems: Problems) -> None:
                 problems.add(path, f"{name!r} would be made of itself; take {inner!r} out of the circle")
             elif isinstance(inner, str):
                 check_reward(inner, path, world, own, problems)
+        asked = ref.options.get("score")
+        if isinstance(asked, str):
+            check_reward(asked, ("rewards", name, "score"), world, own, problems)
 
 
 def check_reward(name: str, path: KeyPath, world: Any, own: Mapping[str, Ref], problems: Problems) -> None:

@@ -145,6 +145,13 @@ def test_students_may_weigh_differently_and_be_left_out() -> None:
     assert score is not None and score.value == 1.0 and "renamer" not in score.note and "reader" in score.note
 
 
+def test_a_weight_for_nobody_is_not_passed_over() -> None:
+    more = ("rewards={told: {kind: exam, weights: {renamr: 0}}}", "roles.teacher.reward=[told]")
+    episode = lesson(8, scenario=load(RECIPE, ("graph.nodes.teach.samples=1", *more)))
+    score = next(score for scores in episode.scores.values() for score in scores if score.name == "told")
+    assert score.validity == "invalid" and "unknown role 'renamr'; did you mean 'renamer'?" in score.note
+
+
 def test_an_environment_with_too_few_tasks_says_so() -> None:
     class Lonely(Environment):
         def similar(self, task: Task, rng: Any) -> Task:
