@@ -29,8 +29,10 @@ def console() -> Console:
     """Standard output as it is now; plain where it is no terminal or NO_COLOR is set."""
     from rich.console import Console
 
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
+    made = Console(highlight=False, markup=False, emoji=False)  # [a] and :a: in what others wrote are those characters
+    if not made.is_terminal:
+        made = Console(highlight=False, markup=False, emoji=False, width=PIPED_WIDTH)
+    return made
 
 
 def visible(text: str) -> str:

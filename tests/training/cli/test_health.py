@@ -48,7 +48,8 @@ def test_health_as_json_has_alarms_and_figures(told: Told) -> None:
 
 
 def test_health_of_a_recipe_tells_what_its_mechanism_did(told: Told) -> None:
-    watch = {"curriculum/entropy": "falls to 0 when one arm takes all", "rounds/drawn": "never there"}
+    said = "falls [from 2] to [a] :fire: 0 [/when] one arm takes all"  # no markup: these characters
+    watch = {"curriculum/entropy": said, "rounds/drawn": "never there"}
     with Store("sparring.db") as store:
         store.start_run("sample", {"name": "sample", "recipe": {"watch": watch}}, "digest", 0)
         for number, value in enumerate((0.25, 0.75, 0.5)):
@@ -56,7 +57,7 @@ def test_health_of_a_recipe_tells_what_its_mechanism_did(told: Told) -> None:
             store.save_step("r1", replace(here, weights_sha=f"w{number}"))
     (line,) = [line for line in told("health").stdout.splitlines() if "curriculum/entropy" in line]
     assert line.split()[:5] == ["curriculum/entropy", "0.250", "0.500", "0.250", "0.750"]
-    assert line.endswith("falls to 0 when one arm takes all")
+    assert line.endswith(said)
     found, absent = json.loads(told("health", "--json").stdout)["mechanism"]
     assert (found["least"], found["most"], found["last"]) == (0.25, 0.75, 0.5)
     assert absent["values"] == [] and absent["last"] is None
