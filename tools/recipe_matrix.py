@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from sparring.agents.templates import names as prompt_names
-from sparring.scenarios.errors import ContractBroken, MissingExtra, ScenarioError, UnknownPart
+from sparring.scenarios.errors import ContractBroken, MissingExtra, ScenarioError, SparringError, UnknownPart
 from sparring.scenarios.load import from_resolved
 from sparring.scenarios.ref import Ref
 from sparring.scenarios.registry import environments, make, roles
 from sparring.storage.queries import steps
 from sparring.storage.store import Store
+from sparring.training.cli.recipes import book
 from sparring.training.cli.recipes.book import Recipe, recipes
 from sparring.training.cli.running import hush
 
@@ -211,7 +212,15 @@ def main(words: Sequence[str]) -> int:
     hush()
     show = "--show" in words
     named = [word for word in words if not word.startswith("-")]
-    chosen = [one for one in recipes() if not named or one.slug in named]
+    options = [word for word in words if word.startswith("-")]
+    if wrong := [word for word in options if word not in ("--show", "--first")]:
+        print(f"{wrong[0]}: no such option; there are --first and --show", file=sys.stderr)
+        return 2
+    try:
+        chosen = list(map(book.recipe, named)) if named else recipes()
+    except SparringError as error:
+        print(error, file=sys.stderr)
+        return 2
     found: dict[str, dict[str, Sequence[str]]] = json.loads(DATA.read_text()) if DATA.is_file() else {}
     bad = 0
     for slug, world, came in matrix(chosen, "--first" in words):

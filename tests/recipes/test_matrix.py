@@ -57,6 +57,13 @@ def test_the_page_has_a_letter_for_each_reason_and_counts_pairs() -> None:
     assert "- **a** no proposals" in text and "- **b** failed: it fell" in text
 
 
+@pytest.mark.parametrize("word", ["uffo", "--fist"])
+def test_a_name_that_is_none_runs_and_writes_nothing(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = recipe_matrix.PAGE.stat().st_mtime_ns
+    assert recipe_matrix.main([word]) == 2
+    assert word in capsys.readouterr().err and recipe_matrix.PAGE.stat().st_mtime_ns == before
+
+
 def test_the_page_is_what_the_stored_runs_give() -> None:
     import json
 
