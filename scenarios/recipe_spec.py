@@ -15,6 +15,7 @@ from pydantic import Field
 from .problems import KeyPath, Problems, unknown
 from .ref import Spec
 
+ARMS = ("recipe", "collect")  # runs of a measurement that are no control's
 ASIDE = ("recipe", "name", "store", "load")  # keys that no variant of a recipe changes
 
 
@@ -61,8 +62,9 @@ def check_recipe(recipe: RecipeSpec, keys: Mapping[str, Any], problems: Problems
             if not all(key.split(".")) or first not in allowed:
                 problems.add((*path, key), unknown("key", first, allowed))
     for name in recipe.controls:
-        if name == "recipe" or not name.replace("_", "").replace("-", "").isalnum():
-            problems.add(("recipe", "controls", name), "a control is named by letters, digits, _ and -, and not recipe")
+        if name in ARMS or not name.replace("_", "").replace("-", "").isalnum():
+            why = f"a control is named by letters, digits, _ and -, and not {' or '.join(ARMS)}"
+            problems.add(("recipe", "controls", name), why)
         if not recipe.controls[name]:
             problems.add(("recipe", "controls", name), "is the recipe itself: say what it changes")
 

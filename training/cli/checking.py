@@ -23,6 +23,7 @@ from sparring.scenarios.schema import Ref, Scenario
 
 from .options import AsJson
 from .output import console, print_json, table, visible
+from .recipes.variants import check_block
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -65,7 +66,9 @@ def check(
     if world is None:
         if (tasks, seed, most) != (None, None, None):
             raise ScenarioError(f"{target} is a scenario; --tasks, --seed and --most are for checking an environment")
-        _tell_scenario(load(target.removeprefix("scenario:"), overrides or ()), as_json)
+        scenario = load(target.removeprefix("scenario:"), overrides or ())
+        check_block(scenario)
+        _tell_scenario(scenario, as_json)
         return
     world, given = _dressed(world, overrides or ())
     reports = [

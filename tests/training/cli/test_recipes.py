@@ -138,7 +138,14 @@ def test_a_control_is_stopped_by_the_tokens_the_recipe_took(described: Path, tmp
 
 
 @pytest.mark.parametrize(
-    "words", [["--seeds", "0,x"], ["--seeds", "1,1"], ["--control", "of"], ["--write", "--control", "longer"]]
+    "words",
+    [
+        ["--seeds", "0,x"],
+        ["--seeds", "1,1"],
+        ["--seeds", "0,00"],
+        ["--control", "of"],
+        ["--write", "--control", "longer"],
+    ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_runs(told: Tell, described: Path, words: list[str]) -> None:
     done = told("recipes", "measure", "tiny.yaml", *words)
@@ -146,6 +153,7 @@ def test_what_cannot_be_measured_is_said_before_anything_runs(told: Tell, descri
 
 
 def test_a_folder_with_runs_of_another_version_is_refused(told: Tell, described: Path) -> None:
+    Path("work").mkdir()
     Measuring(book.read(described), Path("work"))._same_file()
     described.write_text(described.read_text().replace("steps: 2", "steps: 3"))
     done = told("recipes", "measure", "tiny.yaml", "--folder", "work")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.errors import ScenarioError, SparringError
 
 from ..options import AsJson
 from ..output import console, print_json, table
@@ -33,6 +32,8 @@ def listed(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Published systems as short scenarios: list them, look at one, copy it, measure it against its control."""
     if ctx.invoked_subcommand is None:
         _list(as_json)
+    elif as_json:
+        raise ScenarioError(f"--json belongs after the command: sparring recipes {ctx.invoked_subcommand} ... --json")
 
 
 @app.command("list")
@@ -60,14 +61,17 @@ def show(slug: Slug, as_json: AsJson = False) -> None:
 @app.command()
 def copy(slug: Slug, folder: Annotated[Path, typer.Argument(help="Where to.")] = Path()) -> None:
     """Put a recipe's YAML into your folder, to change and run there."""
-    from .book import recipe
+    from .book import put, recipe
 
     one = recipe(slug)
     target = folder / f"{one.slug}.yaml"
     if target.exists():
         raise ScenarioError(f"{target} is there already and is left as it is; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(one.file, target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        put(target, one.file.read_bytes().decode())
+    except OSError as error:
+        raise ScenarioError(f"{target}: cannot be written: {error.strerror or error}; name another folder") from error
     typer.echo(f"{target}\nrun it with  sparring run {shlex.quote(str(target))}")
 
 
@@ -102,6 +106,8 @@ def measure(
         raise ScenarioError(f"{one.file}: recipe.controls names none, so there is nothing to compare with")
     if write and names[:1] != list(one.spec.controls)[:1]:
         raise ScenarioError(f"--write needs the control {next(iter(one.spec.controls))!r}, the recipe's first")
+    if write:
+        _check_written(one)
     work = folder or WORK / f"{one.slug}-{one.digest[:8]}"
     said = Measuring(one, work, keep, say=lambda line: typer.echo(line, err=as_json))
     result = said.run(_seeds(seeds), names, jobs)
@@ -122,15 +128,33 @@ def add_to(app_: typer.Typer) -> None:
 
 def written(one: Recipe, result: Result) -> list[str]:
     """Write a result, the line in the recipe, and the page of all; what was written."""
+    from .book import put
     from .results import EFFECTS, effects, note, save
 
-    save(result, one.result_file)
-    text = one.file.read_bytes().decode()
-    changed = note(text, result.measured(result.controls[0]))
-    one.file.write_bytes(changed.encode())
     page = one.file.parent / EFFECTS
-    page.write_text(effects(one.file.parent))
+    try:
+        save(result, one.result_file)
+        put(one.file, note(one.file.read_bytes().decode(), result.measured(result.controls[0])))
+        put(page, effects(one.file.parent))
+    except OSError as error:
+        where = error.filename or one.file.parent
+        raise SparringError(
+            f"{where}: cannot be written: {error.strerror or error}; the runs stay, and measuring again only writes"
+        ) from error
     return [f"written: {file}" for file in (one.result_file, one.file, page)]
+
+
+def _check_written(one: Recipe) -> None:
+    """Raise ``ScenarioError`` before hours of runs when their result could not be written."""
+    from .results import note
+
+    for place in (one.file.parent, one.result_file.parent):
+        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
+            raise ScenarioError(f"{place}: --write cannot write there; copy the recipe to a folder of yours")
+    try:
+        note(one.file.read_bytes().decode(), "")
+    except ScenarioError as error:
+        raise ScenarioError(f"{one.file}: {error}") from error
 
 
 def sets(one: Recipe) -> Iterator[tuple[str, Any]]:
@@ -152,7 +176,7 @@ def sets(one: Recipe) -> Iterator[tuple[str, Any]]:
 
 def _list(as_json: bool) -> None:
     from .book import recipes
-    from .results import RECIPE, spread, stored
+    from .results import spread, stored
 
     found = [(one, stored(one)) for one in recipes()]
     if as_json:
@@ -171,7 +195,7 @@ def _list(as_json: bool) -> None:
             shown.add_row(*cells, "-", next(iter(one.spec.controls), "-"), "-", "not measured", "-", "")
             continue
         name = result.controls[0]
-        means = [f"{fmean(result.of(arm).values()):.3f}" for arm in (RECIPE, name)]
+        means = [f"{mean:.3f}" for mean in result.means(name)]
         against = result.against(name)
         shown.add_row(*cells, means[0], name, means[1], spread(against), str(against.n), result.verdict(name))
     console().print(shown)
@@ -239,6 +263,6 @@ def _print(result: Result) -> None:
 
 def _seeds(text: str) -> list[int]:
     found = re.split(r"[ ,]+", text.strip(" ,"))
-    if not all(re.fullmatch(r"\d{1,9}", one) for one in found) or len(set(found)) < len(found):
+    if not all(re.fullmatch(r"[0-9]{1,9}", one) for one in found) or len(set(map(int, found))) < len(found):
         raise ScenarioError(f"--seeds {text!r}: whole numbers, each once, are needed, as in --seeds 0,1,2")
     return [int(one) for one in found]

@@ -12,21 +12,25 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sparring.scenarios.digest import digest
-from sparring.scenarios.errors import SparringError
+from sparring.scenarios.errors import RunBusy, SparringError
+from sparring.scenarios.load import load
 from sparring.scenarios.recipe_spec import words
+from sparring.storage.locks import RunLock
 
 from .arm import ANSWER, NAME, Job, written
-from .book import Recipe
+from .book import Recipe, put, read
 from .results import RECIPE, Ran, Result
+from .variants import check_variants, measuring
 
 COLLECT = "collect"
 PACKAGES = ("sparring", "torch", "transformers")
@@ -49,27 +53,67 @@ class Measuring:
 
     def run(self, seeds: Sequence[int], controls: Sequence[str], jobs: int) -> Result:
         """Every arm on every seed, ``jobs`` seeds at once. Raises ``SparringError`` when a run fails."""
-        self._same_file()
-        with ThreadPoolExecutor(jobs) as pool:
-            chains = [pool.submit(self._seed, seed, controls) for seed in seeds]
-            try:
-                runs = [ran for chain in chains for ran in chain.result()]
-            finally:
-                self._stop(chains)
+        check_variants(self.recipe, controls)
+        with self._alone():
+            self._same_file()
+            runs = self._all(seeds, controls, jobs)
         order = [RECIPE, *controls]
         runs.sort(key=lambda ran: (order.index(ran.arm), ran.seed))
         spec = self.recipe.spec
         return Result(self.recipe.slug, self.recipe.digest, spec.metric, spec.claim, about(), tuple(runs))
 
-    def _same_file(self) -> None:
-        """Refuse a folder with runs of another version of the file: they would be taken for this one's."""
-        mark, now = self.folder / "digest", digest(self.recipe.written)
-        if mark.is_file() and mark.read_text().strip() != now:
+    def _all(self, seeds: Sequence[int], controls: Sequence[str], jobs: int) -> list[Ran]:
+        with ThreadPoolExecutor(jobs) as pool:
+            chains = [pool.submit(self._seed, seed, controls) for seed in seeds]
+            try:
+                return [ran for chain in chains for ran in chain.result()]
+            except KeyboardInterrupt:
+                self.say(f"stopping; what is finished stays in {self.folder}, and measuring again goes on from there")
+                raise
+            finally:
+                self._stop(chains)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The folder, for this measuring alone; what the disk refuses is told."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = RunLock(self.folder / "lock", self.folder.name)
+            except RunBusy as error:
+                raise RunBusy(
+                    f"{self.folder}: another measuring works there ({self.folder / 'lock'}); wait for its end, "
+                    "or name another --folder"
+                ) from error
+            try:
+                yield
+            finally:
+                lock.release()
+        except OSError as error:
+            if isinstance(error, SparringError):
+                raise
+            where = error.filename or self.folder
             raise SparringError(
-                f"{self.folder} holds runs of another version of {self.recipe.file}; remove it or name another --folder"
+                f"{where}: {error.strerror or error}; what is finished stays in {self.folder}: measuring again goes on "
+                "from there once it can be written, or name another --folder"
+            ) from error
+
+    def _same_file(self) -> None:
+        """Refuse a folder with runs of another version of the file, or by others: they would be taken for these."""
+        mark, made = self.folder / "digest", self.folder / "versions"
+        if mark.is_file() and mark.read_text().strip() != self.recipe.run_digest:
+            raise SparringError(
+                f"{self.folder} holds runs of another version of {self.recipe.file}, or of a file that it names, or of "
+                "another recipe; remove it or name another --folder"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(now + "\n")
+        now = ", ".join(f"{name} {number}" for name, number in about()["versions"].items())
+        if made.is_file() and (then := made.read_text().strip()) != now:
+            raise SparringError(
+                f"{self.folder} holds runs made with {then}, and here are {now}, with which the same run may come out "
+                "otherwise; remove it or name another --folder"
+            )
+        put(mark, self.recipe.run_digest + "\n")
+        put(made, now + "\n")
 
     def _seed(self, seed: int, controls: Sequence[str]) -> list[Ran]:
         """One seed's runs, one after the other: a control's budget is what the recipe sampled."""
@@ -77,6 +121,9 @@ class Measuring:
         source = ""
         if spec.collect:
             collected = self._job([*words(spec.collect), *own])
+            if _answer(self._place(COLLECT, seed), collected) is None:  # who learnt from the one before is another run
+                for arm in (RECIPE, *spec.controls):
+                    self._clear(self._place(arm, seed))
             self._ran(COLLECT, seed, collected)
             source = str(self._place(COLLECT, seed) / "run.db")
         ours = self._ran(RECIPE, seed, self._job(own, seed, source))
@@ -97,8 +144,6 @@ class Measuring:
         return limits
 
     def _steps(self) -> int:
-        from sparring.scenarios.load import load
-
         return load(self.recipe.file).training.steps
 
     def _job(self, changes: Sequence[str], seed: int | None = None, source: str = "") -> Job:
@@ -114,11 +159,13 @@ class Measuring:
         place = self._place(arm, seed).resolve()
         held = _answer(place, job)
         if held is None:
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
+            self._clear(place)
+            place.mkdir()
+            (place / NAME).write_text(written(job))
             if job.source:
                 shutil.copy(job.source, place / "run.db")
-            self._do(arm, seed, job, place)
+            self._do(arm, seed, place)
+            self._same_still(place)
             held = _answer(place, job) or {}
             if not self.keep:
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)
@@ -130,8 +177,18 @@ class Measuring:
         self.say(f"seed {seed} {arm}: {measured}{ran.tokens:,} tokens in {ran.steps} steps, {ran.cpu_s:.0f} s of CPU")
         return ran
 
-    def _do(self, arm: str, seed: int, job: Job, place: Path) -> None:
-        (place / NAME).write_text(written(job))
+    def _clear(self, place: Path) -> None:
+        """Make way for a run: one that broke off goes, a finished one of other settings stays beside it."""
+        if (place / ANSWER).is_file():
+            free = next(other for n in count(1) if not (other := place.with_name(f"{place.name}.{n}")).exists())
+            place.rename(free)
+            self.say(f"{place.name} was finished with other settings: that run is kept as {free}")
+        elif place.is_dir() and ((place / NAME).is_file() or not any(place.iterdir())):
+            shutil.rmtree(place)
+        elif place.exists():
+            raise SparringError(f"{place} is there and is no run of a recipe; move it away or name another --folder")
+
+    def _do(self, arm: str, seed: int, place: Path) -> None:
         # one thread, unless told otherwise: sums in another order are another run
         env = {"OMP_NUM_THREADS": "1", **os.environ}
         env.pop("SPARRING_DB", None)
@@ -143,12 +200,22 @@ class Measuring:
                 process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
                 self._live.add(process)
             code = process.wait()
-            self._live.discard(process)
+            with self._lock:
+                self._live.discard(process)
         if code:
             said = (place / "log.txt").read_text(errors="replace").strip().splitlines() or ["nothing was said"]
             raise SparringError(
                 f"{self.recipe.slug}, seed {seed}, {arm}: the run ended with {code}: {said[-1]}; all of it is in "
                 f"{place / 'log.txt'}. What is finished stays, and measuring again goes on from there"
+            )
+
+    def _same_still(self, place: Path) -> None:
+        """Refuse the run here when the file was changed since measuring began: every run reads it for itself."""
+        if read(self.recipe.file).run_digest != self.recipe.run_digest:
+            (place / ANSWER).unlink(missing_ok=True)
+            raise SparringError(
+                f"{self.recipe.file}, or a file that it names, was changed while it was measured; change it back and "
+                f"measure again, or name another --folder than {self.folder}"
             )
 
     def _stop(self, chains: Sequence[Any]) -> None:
@@ -159,14 +226,6 @@ class Measuring:
                 process.terminate()
         for chain in chains:
             chain.cancel()
-
-
-def measuring(recipe: Recipe, seed: int) -> list[str]:
-    """What makes the scenario that every arm of this seed is measured in: the same tasks, graph and environment."""
-    return [
-        *words(recipe.spec.evaluate), f"evaluation.metrics={json.dumps([recipe.spec.metric])}",
-        "evaluation.every=1", f"seed={seed}",
-    ]  # fmt: skip
 
 
 def about() -> dict[str, Any]:

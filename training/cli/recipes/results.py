@@ -11,9 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.yaml_text import parse
 from sparring.storage.intervals import Interval, difference
 
-from .book import Recipe, recipes
+from .book import Recipe, put, recipes
 
 RECIPE = "recipe"  # the arm that is no control
 EFFECTS = "effects.md"
@@ -70,11 +71,17 @@ class Result:
 
     def measured(self, control: str) -> str:
         """One control's comparison in a line."""
-        ours, theirs = fmean(self.of(RECIPE).values()), fmean(self.of(control).values())
+        ours, theirs, found = *self.means(control), self.against(control)
         return (
-            f"{self.metric} {ours:.3f} against {theirs:.3f} ({control}), {spread(self.against(control))}, "
-            f"{len(self.of(control))} seeds: {self.verdict(control)}"
+            f"{self.metric} {ours:.3f} against {theirs:.3f} ({control}), {spread(found)}, "
+            f"{found.n} seeds: {self.verdict(control)}"
         )
+
+    def means(self, control: str) -> tuple[float, float]:
+        """The recipe's mean and the control's, over the seeds of both: what ``against`` is the difference of."""
+        ours, theirs = self.of(RECIPE), self.of(control)
+        both = ours.keys() & theirs.keys()
+        return fmean(ours[seed] for seed in both), fmean(theirs[seed] for seed in both)
 
 
 def spread(found: Interval) -> str:
@@ -94,7 +101,7 @@ def save(result: Result, file: Path) -> None:
     data = {**asdict(result), "differences": differences}
     runs = ",\n  ".join(json.dumps(run) for run in data.pop("runs"))
     text = json.dumps({**data, "runs": []}, indent=1)
-    file.write_text(text.replace('"runs": []', f'"runs": [\n  {runs}\n ]') + "\n")
+    put(file, text.replace('"runs": []', f'"runs": [\n  {runs}\n ]') + "\n")
 
 
 def stored(recipe: Recipe) -> Result | None:
@@ -104,26 +111,48 @@ def stored(recipe: Recipe) -> Result | None:
     try:
         data = json.loads(recipe.result_file.read_text())
         runs = tuple(Ran(**run) for run in data["runs"])
-        return Result(data["recipe"], data["digest"], data["metric"], data["claim"], data["about"], runs)
-    except (ValueError, KeyError, TypeError) as error:
+        result = Result(data["recipe"], data["digest"], data["metric"], data["claim"], data["about"], runs)
+        for name in result.controls:
+            result.measured(name)
+        return result
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScenarioError(f"{recipe.result_file}: is no result of sparring recipes measure: {error}") from error
 
 
 def note(text: str, measured: str) -> str:
-    """A recipe's YAML with its ``measured:`` line set, all else as it was. Raises ``ScenarioError`` without a block."""
+    """A recipe's YAML with its ``measured:`` line set, all else as it was. Raises ``ScenarioError`` if it cannot."""
     lines = text.splitlines(keepends=True)
     begin = next((at for at, line in enumerate(lines) if re.match(r"recipe:\s*(#.*)?$", line)), None)
     if begin is None:
-        raise ScenarioError("no line `recipe:` with a block below it, so measured: cannot be written")
+        raise ScenarioError("no line `recipe:` with a block below it, so measured: cannot be written; write it so")
     end = next((at for at in range(begin + 1, len(lines)) if re.match(r"[^\s#]", lines[at])), len(lines))
     while end > begin + 1 and re.match(r"#|\s*$", lines[end - 1]):
         end -= 1
-    said = f"  measured: {json.dumps(measured)}\n"
-    at = next((at for at in range(begin + 1, end) if lines[at].startswith("  measured:")), None)
+    keys = [line for line in lines[begin + 1 : end] if not re.match(r"\s*(#|$)", line)]
+    indent, newline = re.match(r" *", (keys or [""])[0]), "\r\n" if lines[begin].endswith("\r\n") else "\n"
+    margin = "" if indent is None else indent[0]
+    said = f"{margin}measured: {json.dumps(measured)}{newline}"
+    at = next((at for at in range(begin + 1, end) if lines[at].startswith(f"{margin}measured:")), None)
     if at is None:
-        return "".join([*lines[:end], said, *lines[end:]])
-    after = next((other for other in range(at + 1, end) if not lines[other].startswith("   ")), end)
-    return "".join([*lines[:at], said, *lines[after:]])
+        whole = lines[end - 1] if lines[end - 1].endswith("\n") else lines[end - 1] + newline
+        found = "".join([*lines[: end - 1], whole, said, *lines[end:]])
+    else:
+        inner = (other for other in range(at + 1, end) if lines[other].strip())
+        after = next((other for other in inner if not lines[other].startswith(f"{margin} ")), end)
+        found = "".join([*lines[:at], said, *lines[after:]])
+    _only_measured(text, found, measured)
+    return found
+
+
+def _only_measured(before: str, after: str, measured: str) -> None:
+    """Raise ``ScenarioError`` when more than ``measured:`` differs, or the text is no YAML any more."""
+    why = "its recipe: block is written in a way in which measured: cannot be set; write it as lines below `recipe:`"
+    try:
+        was, now = parse(before, "recipe").value, parse(after, "recipe").value
+    except ScenarioError as error:
+        raise ScenarioError(f"{why} ({error})") from error
+    if now != {**was, "recipe": {**was["recipe"], "measured": measured}}:
+        raise ScenarioError(why)
 
 
 def effects(folder: Path) -> str:
@@ -152,13 +181,13 @@ runs are in `results/`.
 def _rows(recipe: Recipe, result: Result) -> list[str]:
     rows = []
     for name in result.controls:
-        ours, theirs = result.of(RECIPE), result.of(name)
+        ours, theirs = result.means(name)
         of = {arm: [run for run in result.runs if run.arm == arm] for arm in (RECIPE, name)}
         tokens = " / ".join(f"{fmean(run.tokens for run in of[arm]):,.0f}" for arm in of)
         seconds = " / ".join(f"{fmean(run.cpu_s for run in of[arm]):.0f}" for arm in of)
         cells = (
-            f"[{recipe.slug}]({recipe.file.name})", f"`{result.metric}`", f"{fmean(ours.values()):.3f}", f"`{name}`",
-            f"{fmean(theirs.values()):.3f}", spread(result.against(name)), str(len(theirs)), result.claim,
+            f"[{recipe.slug}]({recipe.file.name})", f"`{result.metric}`", f"{ours:.3f}", f"`{name}`",
+            f"{theirs:.3f}", spread(result.against(name)), str(result.against(name).n), result.claim,
             result.verdict(name), tokens, seconds,
         )  # fmt: skip
         rows.append(f"| {' | '.join(cells)} |")
