@@ -30,7 +30,7 @@ from .auditing import audited
 from .canary import Canary
 from .course import Course, Moment, adapters_of, folder_of, info, learner_for
 from .curriculum.base import Curriculum
-from .curriculum.grid import arms, spread
+from .curriculum.grid import arms, evenly, spread
 from .evaluate import Evaluation, Measured, evaluation_graph
 from .gate import Gate
 from .plan import Plan
@@ -265,11 +265,8 @@ def kept_apart(scenario: Scenario, world: World) -> list[tuple[str, Task]]:
         return []
     cells = arms(scenario.evaluation.arms) if scenario.evaluation.arms else spread(scenario.curriculum.options)
     rng = np.random.Generator(np.random.Philox(derive(scenario.seed, "evaluation", "tasks")))
-    names = list(cells)
-    return [
-        (name, world.held_out(cells[name], rng))
-        for name in (names[index % len(names)] for index in range(scenario.evaluation.tasks))
-    ]
+    names = evenly(list(cells), scenario.evaluation.tasks)
+    return [(name, world.held_out(cells[name], rng)) for name in names]
 
 
 def _engine(ref: Ref, policy: Policy, present: Any = None) -> Any:

@@ -18,7 +18,7 @@ from sparring.storage.records import AdvantageRow
 from sparring.training.curriculum.arms import BlockedArms, InterleavedArms, RandomArms
 from sparring.training.curriculum.bandits import SelfEvolving
 from sparring.training.curriculum.base import Outcome, Wanted, figures
-from sparring.training.curriculum.grid import Axis, Bounds, Box, Value, arms, cells, spread
+from sparring.training.curriculum.grid import Axis, Bounds, Box, Value, arms, cells, evenly, spread
 
 DEPTHS: dict[str, tuple[Value, ...]] = {"depth": (1, 2, 3)}
 EASY, LEARNABLE, HARD = "depth=1", "depth=2", "depth=3"
@@ -149,6 +149,15 @@ def test_tasks_are_spread_over_the_middles_of_a_box() -> None:
     options = {"arms": {"kind": ["x"]}, "ranges": {"size": [0.0, 3.0]}, "cells": 3}
     assert [cell["size"] for cell in spread(options).values()] == [0.5, 1.5, 2.5]
     assert spread({}) == {"any": {}}
+
+
+@given(st.integers(1, 40), st.integers(1, 100))
+def test_held_out_tasks_come_from_all_over_the_arms_however_few_they_are(arms: int, tasks: int) -> None:
+    found = [int(name) for name in evenly([str(arm) for arm in range(arms)], tasks)]
+    counts = Counter(found)
+    assert len(found) == tasks and len(counts) == min(arms, tasks)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert tasks >= arms or abs(np.mean(found) - (arms - 1) / 2) <= arms / tasks
 
 
 def test_what_a_demonstration_earns_is_not_the_learners_reward() -> None:

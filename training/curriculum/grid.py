@@ -129,6 +129,17 @@ def spread(options: Mapping[str, Any]) -> dict[str, dict[str, Value]]:
     return {name: cell.centre() for name, cell in found.items()}
 
 
+def evenly(names: Sequence[str], count: int) -> list[str]:
+    """``count`` of the names, one after the other; of more names than that, some from everywhere, not the first ones.
+
+    >>> evenly(["a", "b", "c"], 5), evenly(["a", "b", "c", "d"], 2)
+    (['a', 'b', 'c', 'a', 'b'], ['a', 'c'])
+    """
+    if count < len(names):
+        return [names[index * len(names) // count] for index in range(count)]
+    return [names[index % len(names)] for index in range(count)]
+
+
 class Box:
     """The box of several ranges: places as vectors of shares, one per range in the order given."""
 
