@@ -213,8 +213,10 @@ class _Parts:
         evaluation = None
         if scenario.evaluation.every:
             graph = evaluation_graph(self.spec, scenario.evaluation.metrics)
+            # what is proposed here may come again in every evaluation, and is nothing that training has met
+            apart = replace(runtime, admit_filter=lambda task: None)
             evaluation = Evaluation(
-                graph, self.graph, runtime, gate, scenario.evaluation, tasks, scenario.seed, self._exact()
+                graph, self.graph, apart, gate, scenario.evaluation, tasks, scenario.seed, self._exact()
             )
         rollout = Rollout(self.graph, runtime, gate, scenario.seed, scenario.rollout.max_broken, self.world.source)
         session = Session(

@@ -124,6 +124,20 @@ def test_a_score_of_a_node_is_measured_when_the_whole_graph_plays(folder: Path, 
     assert rows["solver.kept", "length=2"].n == 8
 
 
+def test_what_is_proposed_in_an_evaluation_is_new_in_the_next_and_in_training(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ask.md").write_text("{{ text[1:] }}x")
+    asker = f"asker: {{kind: plain, prompt: {tmp_path}/ask.md, trainable: false, engine: {{kind: template}}}}"
+    text = SCORED.replace("roles:\n", f"roles:\n  {asker}\n")
+    text = text.replace("MODEL", str(folder)).replace("METRICS", "solver.verifier")
+    asking = "seeded: true, nodes: {ask: {role: asker}, admit: {do: admit}, solve: {role: solver}, verify: {do: step}}"
+    edges = "edges: [ask -> admit, admit -> solve if accepted, solve -> verify]"
+    session = start(loads(text, overrides=(f"graph={{{asking}, {edges}}}",)), Store(tmp_path / "sparring.db"))
+    assert session.evaluation is not None
+    first, again = (asyncio.run(session.evaluation.measure(0)) for _ in range(2))
+    session.close()
+    assert first == again and first[0].n > 0 and not session.novelty.seen
+
+
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
