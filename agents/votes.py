@@ -84,7 +84,9 @@ class Agreement(_Votes):
         if attempt is None:
             return Score.missing("agreement", "votes", "nothing was judged")
         mine, votes = verdict_of(turn), self._votes(episode, attempt)
-        if mine is None or not votes:
+        if mine is None:
             return Score.valued("agreement", 0.0, "votes", "no verdict")
+        if not votes:  # those of other nodes count
+            return Score.invalid("agreement", "votes", "no verdict that counts is readable")
         note = f"{sum(votes)} of {len(votes)} say right"
         return Score.valued("agreement", float(mine == most(votes)), "votes", note)

@@ -62,6 +62,13 @@ def test_verdicts_on_another_attempt_and_of_other_nodes_do_not_count(tree: Any, 
     assert scored(elsewhere, tree, second, context).validity is Validity.MISSING
 
 
+def test_a_verdict_is_not_wrong_because_no_vote_that_counts_can_be_read(tree: Any, context: Context) -> None:
+    attempt = judged(tree, "right", None)
+    alone = Agreement(VoteOptions(nodes=("elsewhere",)))
+    assert scored(alone, tree, attempt + 2, context).validity is Validity.INVALID
+    assert scored(alone, tree, attempt + 3, context).value == 0.0  # it broke its own form
+
+
 @pytest.mark.parametrize(
     ("rule", "verdicts", "expected"),
     [(1, ("wrong",), 1.0), (0, ("right",), 1.0), (0, ("wrong",), 0.0), (1, ("right",), 1.0), (1, (), 1.0)],
