@@ -94,7 +94,8 @@ class Environment(gymnasium.Env[str, str]):
 
     def similar(self, task: Task, rng: Generator) -> Task:
         """Another task that asks for what ``task`` asks for, so that what helps with the one helps with the other."""
-        return self.sample(task.parameters, rng)
+        first = {name: values[0] for name, values in self.parameters.items()}
+        return self.sample({**first, **task.parameters}, rng)
 
     def begin(self, task: Task) -> str:
         """Start an episode on ``task``; the first observation. ``self.task`` is already set."""

@@ -139,6 +139,11 @@ class CountdownEnvironment(Environment):
         """A task of the held-out split."""
         return self._drawn({**{name: values[0] for name, values in self.parameters.items()}, **parameters}, rng, True)
 
+    def similar(self, task: Task, rng: Generator) -> Task:
+        """A task of as many numbers."""
+        given = {"numbers": len(task.payload["numbers"]), "most": LARGEST}
+        return self.sample({**given, **task.parameters}, rng)
+
     def begin(self, task: Task) -> str:
         """The numbers and the target."""
         self.left: Numbers = tuple(sorted(int(one) for one in task.payload["numbers"]))

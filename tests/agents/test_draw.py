@@ -11,6 +11,7 @@ import pytest
 
 from sparring.agents.draw import draw_like
 from sparring.agents.world import Pool
+from sparring.envs.echo import EchoEnvironment
 from sparring.envs.types import SIMILAR, Ending, Episode, Task
 from sparring.scenarios.errors import ContractBroken
 from sparring.scenarios.schema import GraphSpec
@@ -74,3 +75,8 @@ def test_where_no_other_task_is_left_it_says_so(world: Any, task: Task) -> None:
     pool = Pool(few(world, 2))
     with pytest.raises(ContractBroken, match=r"3 tasks like .* were wanted and 2 found in 96 draws"):
         draw_like(pool, task, 3, 0)
+
+
+def test_parameters_that_a_task_does_not_state_are_the_first_ones() -> None:
+    (drawn,) = draw_like(Pool(EchoEnvironment), Task("echo", {"text": "bc"}), 1, 0)
+    assert drawn.standing.task.parameters == {"length": 1}

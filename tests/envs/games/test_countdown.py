@@ -123,3 +123,10 @@ def test_a_proposal_becomes_the_task_it_says_or_is_kept_for_evaluation() -> None
     assert tasks and all(task.payload["numbers"] == [2, 3, 5] for task in tasks)
     refused = [one.reason for one in made if isinstance(one, Refusal)]
     assert refused and set(refused) == {"held_out"}
+
+
+def test_a_task_like_a_proposed_one_has_as_many_numbers() -> None:
+    proposed = CountdownEnvironment().admit("2 3 5=21", {}, np.random.default_rng(0))
+    assert isinstance(proposed, Task)
+    like = CountdownEnvironment().similar(proposed, np.random.default_rng(0))
+    assert len(like.payload["numbers"]) == 3 and like.key != proposed.key
