@@ -131,6 +131,11 @@ class ReadingEnvironment(Environment):
         documents = row.get("documents")
         if not isinstance(documents, list) or not documents or not all(isinstance(text, str) for text in documents):
             raise ScenarioError(f"{where}: field 'documents' must be a list of texts, got {documents!r:.60}")
+        excerpt = row.get("excerpt", documents)
+        if not isinstance(excerpt, list) or not all(isinstance(text, str) for text in excerpt):
+            raise ScenarioError(f"{where}: field 'excerpt' must be a list of texts, got {excerpt!r:.60}")
+        if "answer" in row and not words(str(row["answer"])):
+            raise ScenarioError(f"{where}: field 'answer' has no word or number to compare, got {row['answer']!r:.60}")
         if ("question" in row) != ("answer" in row):
             raise ScenarioError(f"{where}: give question and answer together, or neither where a role is to ask")
         hidden = {"answer", *self.parameters}

@@ -85,7 +85,8 @@ def test_documents_without_a_question_have_no_verifier() -> None:
     assert scored(placed({"documents": ["tom"]}), "x")["verifier"].value is None
 
 
-@pytest.mark.parametrize("row", [{"documents": []}, {"documents": [1]}, {"documents": ["a"], "question": "a?"}])
+@pytest.mark.parametrize("row", [{"documents": []}, {"documents": [1]}, {"documents": ["a"], "question": "a?"},
+                                 {"documents": ["a"], "excerpt": "a"}, {**ROW, "answer": "+"}])  # fmt: skip
 def test_a_row_that_is_no_task_is_told(row: dict[str, Any]) -> None:
     with pytest.raises(ScenarioError, match="here"):
         placed(row)
