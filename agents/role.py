@@ -24,6 +24,7 @@ from .templates import Prompt, load_prompt
 OUTCOME = "outcome"
 SIBLINGS = "siblings"
 SEEN = (RUBRIC, OUTCOME, SIBLINGS)  # what a role may see besides what the environment discloses
+SCAFFOLD = "scaffold"  # the variable that holds help, and a turn's score: the share it was shown
 NO_HELP: Mapping[str, Sequence[str]] = {"wanted": (), "unwanted": ()}
 WORDS = ("parameters", "said", "last", "heard", "tools", NONCE)
 
@@ -85,7 +86,7 @@ class View:
             self.nonce,
         )
         known |= dict(zip(WORDS, conversation, strict=True))
-        return known | {"scaffold": self.scaffold, "memory": tuple(self.memory)}
+        return known | {SCAFFOLD: self.scaffold, "memory": tuple(self.memory)}
 
 
 class Role:
@@ -122,6 +123,15 @@ class Role:
         if name not in self._prompts:  # read once: a run does not change its prompts midway
             self._prompts[name] = load_prompt(name, self.folder, beside=self.prompt)
         return self._prompts[name]
+
+    def helping(self, prompt: Prompt) -> Prompt | None:
+        """What shows help in place of ``prompt``: the scaffold's for the role's own, one that a node asks for itself.
+
+        ``None`` where that one reads no help: another would ask something else than what the update reads.
+        """
+        if prompt is self.prompt:
+            return self.prompt_at(None if self.spec.scaffold is None else self.spec.scaffold.prompt)
+        return prompt if SCAFFOLD in prompt.variables else None
 
     def observe(self, view: View, prompt: Prompt | None = None) -> list[Message]:
         """The messages this role newly reads: its template (or ``prompt``) filled from what it may see."""

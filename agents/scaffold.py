@@ -16,7 +16,8 @@ from sparring.envs.types import Rubric, Score, Task
 from sparring.scenarios.schema import ScaffoldSpec
 from sparring.scenarios.seeds import derive
 
-SCAFFOLD = "scaffold"  # a turn's score: the share it was shown; and the variable that templates read
+from .role import SCAFFOLD as SCAFFOLD
+
 KEPT = "the update reads it too"
 
 

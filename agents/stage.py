@@ -194,7 +194,8 @@ def _helped(
 ) -> tuple[Turn, Read] | None:
     """The draft as it opens a conversation with help, which its update does not read; ``None`` where it reads none."""
     spec, book = role.spec.scaffold, runtime.book
-    if spec is None or draft.follows is not None:
+    helping = None if spec is None else role.helping(prompt)
+    if spec is None or helping is None or draft.follows is not None:
         return None
     items = items_of(spec.shows, book.rubrics_before(view.task, draft.parent), view.task)
     if not items:
@@ -203,9 +204,7 @@ def _helped(
     book.give(draft.index, [help.score()])
     if not help.places:
         return None
-    messages = role.observe(
-        replace(view, scaffold=help.variables), role.prompt_at(spec.prompt) if spec.prompt else prompt
-    )
+    messages = role.observe(replace(view, scaffold=help.variables), helping)
     context = runtime.renderer.open(messages)
     stripped = None if help.kept else draft.train_context or draft.context
     return draft.amended(context=context, train_context=stripped), (context.token_ids, tuple(messages))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -363,6 +363,9 @@ def _check_prompts(scenario: Scenario, graph: GraphSpec, world: Any, problems: P
         if spec.scaffold is not None:
             others["roles", name, "scaffold", "prompt"] = spec.scaffold.prompt
             _check_scaffold(role, spec.scaffold.prompt, ("roles", name, "scaffold"), problems)
+        mine = [node.prompt for node in graph.nodes.values() if node.role == name]
+        if spec.scaffold is not None and mine and None not in mine and hasattr(role, "helping"):
+            _check_helping(role, mine, ("roles", name, "scaffold"), problems)
         for at, prompt in others.items():
             if prompt is not None and hasattr(role, "prompt_at"):
                 try:
@@ -380,6 +383,20 @@ def _check_scaffold(role: Any, prompt: str | None, path: KeyPath, problems: Prob
     if "scaffold" not in read.variables:
         problems.add(
             path, f"the template {shown(read.name)} shows no help: it does not read scaffold; name one that does"
+        )
+
+
+def _check_helping(role: Any, prompts: Sequence[str | None], path: KeyPath, problems: Problems) -> None:
+    """Of nodes with prompts of their own, which the scaffold's does not stand in for, one reads help."""
+    try:
+        shows = any(role.helping(role.prompt_at(prompt)) is not None for prompt in prompts)
+    except SparringError:
+        return  # told where the prompt is looked up
+    if not shows:
+        problems.add(
+            path,
+            f"no node shows help: every one of {role.name}'s has a prompt of its own, which does not read scaffold; "
+            "take prompt: off a node, or let its template read scaffold",
         )
 
 

@@ -45,7 +45,8 @@ class ScaffoldSpec(Spec):
     """Help that a role reads while it samples and that its update does not: a part of what it ``shows``.
 
     ``shows``: ``rubric``, or a secret that the environment discloses. ``share`` of it is shown; with ``spread`` linear
-    sibling i of n sees (n - 1 - i) / (n - 1) of that. ``prompt`` reads it as ``scaffold``; absent: the role's own.
+    sibling i of n sees (n - 1 - i) / (n - 1) of that. ``prompt`` reads it as ``scaffold``; absent: the role's own. At a
+    node with a prompt of its own that one shows it, if it reads ``scaffold``.
     ``kept``: share of the helped turns whose update reads the help too. Evaluations show nothing.
     """
 

@@ -16,7 +16,7 @@ from sparring.envs.types import Criterion, Ending, Episode, Rubric, Task, Turn
 from sparring.scenarios.errors import EngineError, ScenarioError
 from sparring.scenarios.load import load
 from sparring.scenarios.schedule import Now, Schedule, Sigmoid
-from sparring.scenarios.schema import ScaffoldSpec
+from sparring.scenarios.schema import GraphSpec, ScaffoldSpec
 
 POINTS = (*(Criterion(f"says {word}", 1.0) for word in "abcdef"), Criterion("says sorry", -1.0))
 HELPED = "{{ program }}|{{ scaffold.wanted | join(',') }}|{{ scaffold.unwanted | join(',') }}"
@@ -145,3 +145,30 @@ def test_an_episode_that_breaks_while_help_is_asked_for_is_data(
     episode = table.play(solve(), down, roles, task=task)
     assert episode.ending is Ending.BROKE and "the server is down" in episode.error
     assert [turn.author for turn in episode.turns] == ["environment"] and not episode.scores
+
+
+def test_a_prompt_that_a_node_asks_for_is_never_swapped_for_that_of_the_help(
+    world: Any, new_table: Any, tmp_path: Path, task: Task
+) -> None:
+    """Else the sample answers another question than the one it is trained under."""
+    (tmp_path / "helped.md").write_text(HELPED)
+    (tmp_path / "other.md").write_text("and now? {{ said.solver }}")
+    (tmp_path / "own.md").write_text("mind {{ scaffold.wanted | join(',') }}")
+    nodes: dict[str, Any] = {"solve": {"role": "solver"}, "verify": {"do": "step"}}
+    nodes |= {name: {"role": "solver", "fresh": True, "prompt": f"{name}.md"} for name in ("other", "own")}
+    edges = ["solve -> verify", "verify -> other, own"]
+    table = new_table(world, tmp_path)
+    roles = table.roles({"solver": {"prompt": "brief/solver", "scaffold": {"shows": "trace", "prompt": "helped.md"}}})
+    graph = GraphSpec.model_validate({"nodes": nodes, "edges": edges})
+    episode = table.play(graph, lambda prompt, request: "9", roles, task=task)
+    found = {turn.node: turn for turn in episode.turns if turn.author == "solver"}
+    assert "a=7" in found["solve"].context.text and "a=7" not in found["solve"].train_context.text
+    assert "and now? 9" in found["other"].context.text and found["other"].train_context is None
+    assert episode.score(found["other"].index, "scaffold") is None
+    assert "mind a=7,b=12" in found["own"].context.text and "mind <|end|>" in found["own"].train_context.text
+
+
+def test_help_that_no_node_would_show_is_refused() -> None:
+    graph = "graph={nodes: {solve: {role: solver, prompt: solver}, verify: {do: step}}, edges: [solve -> verify]}"
+    with pytest.raises(ScenarioError, match="no node shows help: every one of solver's has a prompt of its own"):
+        load("ruscarl", [graph])
