@@ -28,7 +28,7 @@ def check_graph(graph: GraphSpec, roles: Iterable[str], problems: Problems) -> N
 
 
 def _check_stand_in(graph: GraphSpec, name: str, other: str, problems: Problems) -> None:
-    """``train_as`` names a node where the same role speaks."""
+    """``train_as`` names a node where the same role speaks before."""
     path, role = ("graph", "nodes", name, "train_as"), graph.nodes[name].role
     if other not in graph.nodes:
         problems.add(path, unknown("node", other, graph.nodes))
@@ -36,6 +36,10 @@ def _check_stand_in(graph: GraphSpec, name: str, other: str, problems: Problems)
         mine = [node for node, spec in graph.nodes.items() if spec.role == role and node != name]
         there = f"name one of its own: {', '.join(mine)}" if mine else "it speaks nowhere else; remove train_as"
         problems.add(path, f"{other!r} is no node of role {role!r}, so nothing is said there to train like; {there}")
+    else:
+        ways = {node: [target for target in _next(graph, node) if target in graph.nodes] for node in graph.nodes}
+        if not any(name in _reachable(after, ways) for after in ways[other]):
+            problems.add(path, f"no path leads from {other!r} to here, so nothing was said there yet; name one above")
 
 
 def _edges_name_nodes(graph: GraphSpec, roles: list[str], problems: Problems) -> bool:

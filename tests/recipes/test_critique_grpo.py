@@ -14,6 +14,7 @@ import torch
 
 import sparring.scenarios
 from sparring.envs.types import Episode, Pick, Turn
+from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.load import load
 from sparring.scenarios.recipe_spec import words
 from sparring.scenarios.schema import Scenario
@@ -182,3 +183,9 @@ def test_the_three_kinds_of_critique_are_lines_of_yaml(kind: str, changes: tuple
         from sparring.agents.role import make_role
 
         assert make_role("critic", critic).prompt.render({"outcome": "wrong", "reference": "7"}).startswith(says)
+
+
+def test_a_loss_for_a_way_in_that_there_is_not_is_refused() -> None:
+    scenario = load(RECIPE, ["training.trainers.rl.losses={insert: {kind: shaped}}"])
+    with pytest.raises(ScenarioError, match=r"no turn comes into a group as 'insert'.*did you mean 'inserted'"):
+        Plan.of(scenario, None)

@@ -38,6 +38,7 @@ MISFITS = [
     ("{role: critic}", "{do: step, train_as: solve}", 9, "prompt, fresh and train_as are for nodes with a role"),
     ("{role: critic}", "{role: critic, train_as: solv}", 9, "judge.train_as: unknown node 'solv'"),
     ("{role: critic}", "{role: critic, train_as: solve}", 9, "'solve' is no node of role 'critic'"),
+    ("{role: critic}", "{role: critic, train_as: judge}", 9, "no path leads from 'judge' to here"),
     ("brief/critic", "critique/indication_brief", 5, "reads outcome, which the role does not see"),
     ("{role: critic}", "{role: critic, search: {policy: uct}}", 9, "search is for nodes with do: select"),
     ("{role: critic}", "{do: select, search: {policy: ucb}}", 9, "found 'ucb'; did you mean 'uct'?"),

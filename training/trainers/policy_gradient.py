@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sparring.agents.engine import DEMONSTRATION
 from sparring.scenarios.errors import ScenarioError
-from sparring.scenarios.registry import advantages, group_stages, losses, make
+from sparring.scenarios.registry import advantages, group_stages, losses, make, nearest
 from sparring.scenarios.schema import Ref, located
 from sparring.storage.records import AdvantageRow
 
@@ -17,6 +18,7 @@ from ..credit import credit, form
 from ..pack import pack
 from ..stages.base import Want
 from ..stages.more import wanted
+from ..stages.substitutes import Insert, Replace
 from .base import Made, Played, Staged
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ..stages.base import Stage
 
 MAIN = "policy"
+WAYS = (Insert.note, Replace.note, DEMONSTRATION)  # how a turn comes into a group other than by being sampled for it
 
 
 class PolicyGradient(Staged):
@@ -64,6 +67,7 @@ class PolicyGradient(Staged):
             )
         stages = scenario.group.stages if config.stages is None else config.stages
         self.stages: Sequence[Stage] = [make(group_stages, located(ref, scenario.base)) for ref in stages]
+        self._check_ways(config.losses)
 
     def make(self, played: Played) -> Made:
         """Groups, advantages and rows of the trained roles' turns. Averages of roles live in ``state``."""
@@ -73,6 +77,18 @@ class PolicyGradient(Staged):
         shapes = self.shapes
         packed = pack(played.episodes, earned.advantages, played.roles, self.losses, self._loss_of, shapes)
         return Made(packed.rows, earned.groups, packed.advantages, shapes, dict(earned.figures))
+
+    def _check_ways(self, named: Collection[str]) -> None:
+        """Stages of other packages bring turns in as they like; ours in three ways."""
+        own = all(type(stage).__module__.startswith("sparring.") for stage in self.stages)
+        for name in named if own else ():
+            if name not in WAYS:
+                hint = nearest(name, WAYS)
+                meant = f"did you mean {hint!r}? " if hint else ""
+                raise ScenarioError(
+                    f"trainer rl: losses: no turn comes into a group as {name!r}, so its loss would never be used; "
+                    f"{meant}known: {', '.join(WAYS)}"
+                )
 
     @property
     def shapes(self) -> dict[str, TokenAdvantage]:
