@@ -104,6 +104,10 @@ def test_a_recipe_whose_result_cannot_be_written_is_not_measured(told: Tell, des
     done = told("recipes", "measure", "tiny.yaml", "--write")
     assert done.exit_code == 2 and "results: --write cannot write there" in done.stderr
     Path("results").unlink()
+    Path("draft.yaml").write_text("recipe:\n  papper: x\n")
+    done = told("recipes", "measure", "tiny.yaml", "--write")
+    assert done.exit_code == 2 and done.stderr.startswith("effects.md, written with the result, needs every recipe")
+    Path("draft.yaml").write_bytes(b"name: caf\xe9\n")  # no recipe, and none of our business
     changed(described, BLOCK, 'recipe: {paper: "x", mechanism: "y", controls: {off: {training.steps: 1}}}\n')
     done = told("recipes", "measure", "tiny.yaml", "--write")
     assert done.exit_code == 2 and done.stderr.startswith("tiny.yaml: no line `recipe:`")

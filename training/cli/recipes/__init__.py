@@ -146,7 +146,7 @@ def written(one: Recipe, result: Result) -> list[str]:
 
 def _check_written(one: Recipe) -> None:
     """Raise ``ScenarioError`` before hours of runs when their result could not be written."""
-    from .results import note
+    from .results import EFFECTS, effects, note
 
     for place in (one.file.parent, one.result_file.parent):
         if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
@@ -155,6 +155,12 @@ def _check_written(one: Recipe) -> None:
         note(one.file.read_bytes().decode(), "")
     except ScenarioError as error:
         raise ScenarioError(f"{one.file}: {error}") from error
+    try:
+        effects(one.file.parent)
+    except ScenarioError as error:
+        raise ScenarioError(
+            f"{one.file.parent / EFFECTS}, written with the result, needs every recipe there: {error}"
+        ) from error
 
 
 def sets(one: Recipe) -> Iterator[tuple[str, Any]]:

@@ -56,7 +56,7 @@ class Recipe:
 
 def recipes(folder: Path = RECIPES) -> list[Recipe]:
     """Every recipe of a folder, by name; other scenarios may lie beside them."""
-    return [read(file) for file in sorted(folder.glob("*.yaml")) if re.search(r"^recipe:", file.read_text(), re.M)]
+    return [read(file) for file in sorted(folder.glob("*.yaml")) if re.search(rb"^recipe:", file.read_bytes(), re.M)]
 
 
 def recipe(word: str) -> Recipe:

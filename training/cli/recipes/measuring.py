@@ -34,6 +34,7 @@ from .variants import check_variants, measuring
 
 COLLECT = "collect"
 PACKAGES = ("sparring", "torch", "transformers")
+FULL = 1 << 16  # bytes left on a disk that could not take what a failing run said
 LONGER = 2  # times the recipe's steps that a control may take until it has sampled as many tokens
 
 Say = Callable[[str], None]
@@ -203,7 +204,9 @@ class Measuring:
             with self._lock:
                 self._live.discard(process)
         if code:
-            said = (place / "log.txt").read_text(errors="replace").strip().splitlines() or ["nothing was said"]
+            full = shutil.disk_usage(place).free < FULL
+            silent = "the disk is full" if full else "nothing was said"
+            said = (place / "log.txt").read_text(errors="replace").strip().splitlines() or [silent]
             raise SparringError(
                 f"{self.recipe.slug}, seed {seed}, {arm}: the run ended with {code}: {said[-1]}; all of it is in "
                 f"{place / 'log.txt'}. What is finished stays, and measuring again goes on from there"
