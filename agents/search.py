@@ -17,6 +17,7 @@ from sparring.scenarios.schema import NodeSpec, SearchSpec
 from .book import ENVIRONMENT, Book
 from .conditions import VERIFIER, verdict_of
 from .stage import Runtime
+from .world import Standing
 
 
 @dataclass
@@ -129,22 +130,33 @@ def origin(book: Book, index: int) -> int:
 def tree(book: Book, root: int, reached: Mapping[int, bool], spec: SearchSpec) -> Branch:
     """The search tree below ``root``: turns that reached the node, with whether each was sent on."""
     branches = {root: Branch(root)}
-    heard: set[tuple[int, str]] = set()
+    heard: dict[tuple[int, str], list[object]] = {}
     for index, spent in sorted(reached.items()):
         if index == root:  # an edge from where the task is set: nothing was said below it yet
             branches[root].open = not spent and root not in book.over
             continue
         path = list(book.path(index))
         above = branches[next(turn.index for turn in path[1:] if turn.index in branches)]
-        said = next((turn.said for turn in path if turn.author == ENVIRONMENT), "")
-        again = (above.index, said) in heard  # where the environment says the same, expanding it again tells nothing
-        heard.add((above.index, said))
+        newest = next((turn for turn in path if turn.author == ENVIRONMENT), None)
+        standing = None if newest is None else book.states.get(newest.index)
+        like = heard.setdefault((above.index, newest.said if newest is not None else ""), [])
+        again = any(_same(standing, other) for other in like)  # expanding where it stands the same tells nothing new
+        like.append(standing)
         depth = above.depth + 1
         room = spec.depth is None or depth < spec.depth
         going = not spent and not again and room and index not in book.over
         branches[index] = Branch(index, depth, _own(book, book.turn(index), spec), going)
         above.below.append(branches[index])
     return branches[root]
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether the environment, which says the same, stands the same; its words are all there is without snapshots."""
+    left, right = (there.snapshot if isinstance(there, Standing) else None for there in (one, other))
+    try:
+        return bool(left == right)
+    except Exception:  # a plug-in's state may be anything: an array says what is equal in it, not whether all is
+        return True
 
 
 def _own(book: Book, turn: Turn, spec: SearchSpec) -> float | None:

@@ -24,7 +24,7 @@ from sparring.agents.search import Branch, choose, upper_bound
 from sparring.agents.settle import settle
 from sparring.agents.stage import Runtime
 from sparring.agents.world import Pool
-from sparring.envs.games.countdown import CountdownEnvironment, steps
+from sparring.envs.games.countdown import CountdownEnvironment, steps, taken
 from sparring.envs.types import Ending, Episode, Parsed, Score, Turn
 from sparring.scenarios.schema import GraphSpec, RoleSpec, SearchSpec
 
@@ -161,6 +161,24 @@ def test_a_task_that_goes_to_the_search_at_once_is_expanded_first_and_counts(sim
     assert order[0] == 0 and len(order) == simulations and len(said(episode)) == 2 * simulations
     late = searched(searching(2, simulations=simulations), seed=7)
     assert [turn.parent for turn in said(late)] == [turn.parent for turn in said(episode)]
+
+
+class Mute(CountdownEnvironment):
+    """Countdown that does not say what is left."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        told = super().step(action)
+        return told if told[2] else ("go on", *told[1:])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_branches_that_hear_the_same_and_stand_apart_are_all_expanded(seed: int) -> None:
+    episode = searched(searching(6, simulations=40), seed, world=Mute)
+    numbers = tuple(episode.tasks[0].payload["numbers"])
+    first = [turn for turn in episode.turns if turn.said == "go on" and episode.turns[turn.parent or 0].parent == 0]
+    made = {turn.index: taken(numbers, episode.turns[turn.parent or 0].said) for turn in first}
+    went = [made[index] for index in expanded(episode) if index in made]
+    assert len(went) == len(set(went)) == len(set(made.values())) > 1
 
 
 def test_no_branch_grows_beyond_the_depth() -> None:
