@@ -151,6 +151,7 @@ def demonstrate(episode: Episode, like: Turn, text: str, renderer: Renderer, rew
         engine=DEMONSTRATION,
         parsed=None,
         seed=0,
+        spans=(),
     )
     scores = {**episode.scores, turn.index: (Score.valued(VERIFIER, reward, DEMONSTRATION),)}
     return replace(episode, turns=(*episode.turns, turn), scores=scores)

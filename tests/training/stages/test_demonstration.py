@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sparring.agents.engine import ByteRenderer, Message, spoken
-from sparring.envs.types import Episode, Score, Task
+from sparring.envs.types import Episode, Score, Span, Task
 from sparring.scenarios.errors import ScenarioError
 from sparring.scenarios.schema import RoleSpec
 from sparring.training.advantages.group import MeanBaseline
@@ -69,6 +69,13 @@ def test_a_demonstration_is_a_sibling_with_a_valued_score(attempts: Any) -> None
     assert turn.context == episode.turns[2].context and turn.task == "t"
     assert made.score(turn.index, "verifier") == Score.valued("verifier", 1.0, "demonstration")
     assert made.turns[:-1] == episode.turns
+
+
+def test_no_policy_is_said_to_have_sampled_its_tokens(attempts: Any) -> None:
+    """The sibling it is made like changed policies in mid-turn, in a run that plays ahead."""
+    episode = posed(attempts([0.0]))
+    like = episode.turns[1].amended(spans=(Span(3, 0, 1), Span(4, 1, 9)))
+    assert demonstrate(episode, like, "four", ByteRenderer()).turns[-1].spans == ()
 
 
 def test_only_failed_groups_learn_it(attempts: Any) -> None:
