@@ -243,12 +243,19 @@ def _check_names(scenario: Scenario, graph: GraphSpec | None, problems: Problems
             one, several = options.get(what), options.get(f"{what}s")
             if isinstance(one, str) and one not in there:
                 problems.add((*path, what), unknown(what, one, there))
+            elif what == "role" and _groups(path) and isinstance(one, str) and not there[one].trainable:
+                problems.add((*path, what), f"role {one!r} is not trainable, so it has no groups; drop it, or train it")
             named = several if isinstance(several, (list, tuple)) else ()
             for index, name in enumerate(name for name in named if isinstance(name, str)):
                 if name not in there:
                     problems.add((*path, f"{what}s", index), unknown(what, name, there))
                 elif path[:2] == ("training", "trainers") and what == "role" and not there[name].trainable:
                     problems.add((*path, "roles", index), f"role {name!r} is not trainable; drop it, or train it")
+
+
+def _groups(path: KeyPath) -> bool:
+    """Whether a part at this place reads the groups of trained roles."""
+    return path[0] == "curriculum" or "stages" in path
 
 
 def _with_names(scenario: Scenario) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:

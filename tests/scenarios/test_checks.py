@@ -225,6 +225,8 @@ NAMING = (
     ("training.trainers={rl: {stages: [{kind: varied, role: x}]}}", "trainers.rl.stages[0].role: unknown role 'x'"),
     ("training.trainers={sft: {roles: [solver, critc]}}", "trainers.sft.roles[1]: unknown role 'critc'"),
     ("training.trainers={sft: {roles: [critic]}}", "trainers.sft.roles[0]: role 'critic' is not trainable"),
+    ("group.stages=[{kind: rounds, role: critic}]", "stages[0].role: role 'critic' is not trainable"),
+    ("curriculum={kind: sec, role: critic}", "curriculum.role: role 'critic' is not trainable"),
 )
 
 
