@@ -164,6 +164,17 @@ def test_what_is_finished_is_not_done_again_in_any_order_of_seeds(quick: Callabl
     ]
 
 
+def test_runs_that_are_finished_stay_so_when_recipe_and_folder_move(
+    described: Path, quick: Callable[[], Quick]
+) -> None:
+    changed(described, "  controls:", "  collect: {training.steps: 1}\n  controls:")
+    quick().run([0], ["off"], 1)
+    moved = described.rename(described.with_name("moved.yaml"))
+    again = Quick(book.read(moved), Path("work").rename("elsewhere"))
+    again.run([0], ["off"], 1)
+    assert again.done == []
+
+
 def test_a_finished_run_of_other_settings_is_kept_beside_the_new_one(
     described: Path, quick: Callable[[], Quick]
 ) -> None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -243,9 +243,14 @@ def about() -> dict[str, Any]:
 def _answer(place: Path, job: Job) -> dict[str, Any] | None:
     """What a finished job in this folder gave; ``None`` where none is, or another one."""
     try:
-        if (place / NAME).read_text() != written(job):
+        if _settings(json.loads((place / NAME).read_text())) != _settings(json.loads(written(job))):
             return None
         answer: dict[str, Any] = json.loads((place / ANSWER).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
     return answer
+
+
+def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job without where its files lie: the folder's digest says that they are the same, wherever they were moved."""
+    return {**job, "file": "", "source": bool(job.get("source"))}
