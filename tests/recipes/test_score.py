@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import sparring.scenarios
 from sparring.envs.types import Ending, Episode, Score, Segment, Turn
 from sparring.scenarios.load import load
+from sparring.scenarios.schedule import Now
 from sparring.scenarios.schema import Scenario
 from sparring.training.course import learner_for
 from sparring.training.credit import components
@@ -20,9 +23,8 @@ from sparring.training.trainers.base import Made
 
 RECIPE = Path(sparring.scenarios.__file__).parent / "recipes" / "score.yaml"
 SCENARIO = load(RECIPE)
-SOLVER = SCENARIO.roles["solver"]
-ALPHA = SOLVER.reward["progress"]
 STAGE_I = SCENARIO.training.trainers["hold"].until or 0
+ALPHA = 10.0
 BOUND = 0.1  # nats per token
 FOUR = [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.0)]
 
@@ -51,12 +53,25 @@ def at_step(step: int, scenario: Scenario = SCENARIO) -> Made:
     return plan.make(plan.due(step, {}), [episode()], step)
 
 
-def test_the_second_attempt_earns_its_verifier_and_alpha_times_what_it_gained() -> None:
+def wages(step: int) -> Mapping[str, float]:
+    return SCENARIO.at(Now(step, SCENARIO.training.steps)).roles["solver"].reward
+
+
+def earned(step: int) -> list[float]:
     whole = episode()
-    earned = [math.fsum((components(whole, turn, SOLVER.reward) or {}).values()) for turn in whole.turns[1:]]
-    assert earned[0::2] == [first for first, _ in FOUR]
-    assert earned[1::2] == [second + ALPHA * (second - first) for first, second in FOUR]
-    assert earned[1::2] == [1 + ALPHA, -ALPHA, 1.0, 0.0]
+    return [math.fsum((components(whole, turn, wages(step)) or {}).values()) for turn in whole.turns[1:]]
+
+
+@pytest.mark.parametrize("step", [1, STAGE_I])
+def test_in_stage_one_every_attempt_earns_its_verifier(step: int) -> None:
+    assert earned(step) == [mark for pair in FOUR for mark in pair]
+
+
+@pytest.mark.parametrize("step", [STAGE_I + 1, SCENARIO.training.steps])
+def test_in_stage_two_the_second_earns_alpha_times_what_it_gained_too(step: int) -> None:
+    assert earned(step)[0::2] == [first for first, _ in FOUR]
+    assert earned(step)[1::2] == [second + ALPHA * (second - first) for first, second in FOUR]
+    assert earned(step)[1::2] == [1 + ALPHA, -ALPHA, 1.0, 0.0]
 
 
 def trained(made: Made) -> dict[str, set[str]]:
@@ -95,7 +110,7 @@ def test_the_control_has_no_stage_and_no_bonus() -> None:
     control = SCENARIO.recipe.controls["multi_turn"]
     assert control["roles.solver.reward"]["progress"] == 0.0
     assert list(control["training.trainers"]) == ["both"]
-    assert set(control["roles.solver.reward"]) == set(SOLVER.reward)
+    assert set(control["roles.solver.reward"]) == set(wages(1))
 
 
 def test_accuracies_and_what_a_retry_corrected_and_spoiled_are_metrics() -> None:
