@@ -19,7 +19,7 @@ from sparring.scenarios.recipe_spec import words
 from sparring.storage.queries import steps
 from sparring.storage.store import Store
 from sparring.training.cli.recipes.book import Recipe, recipes
-from sparring.training.cli.recipes.measuring import measuring
+from sparring.training.cli.recipes.variants import measuring
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ("agents", "envs", "storage", "training", "benchmarks", "tools", "Makefile", "pyproject.toml")
