@@ -66,8 +66,25 @@ def answered(text: str) -> str:
     return (inside if found and closed else text).strip()
 
 
+def judged(given: Any, reward: SupportsFloat, over: bool) -> Sequence[Any]:
+    """An answer's scores. Where the environment gives none, the reward at the end of an episode is the verifier's.
+
+    None for several seats, and for what is no list of scores.
+    """
+    if given is None and over and not unusable(reward):
+        return (Score.valued(VERIFIER, float(reward), "environment"),)
+    return given if isinstance(given, Sequence) else ()
+
+
+def is_right(scores: Sequence[Any]) -> bool | None:
+    """Whether the answer is right; ``None`` where nobody judged it."""
+    given = [score for score in scores if isinstance(score, Score) and score.name == VERIFIER]
+    value = given[0].value if given and given[0].validity is Validity.VALUED else None
+    return None if value is None or unusable(value) else value >= RIGHT_AT
+
+
 class Retrying(Environment):
-    """What is put before an environment's class. ``said`` are the answers of this episode, stripped."""
+    """What is put before an environment's class, and hides none of its names. ``said`` are this episode's answers."""
 
     retry: RetryOptions
 
@@ -75,25 +92,25 @@ class Retrying(Environment):
         """As the environment's own."""
         super().__init__(*given, **more)
         self.said: tuple[str, ...] = ()
-        self._seed: int | None = None
+        self.__seed: int | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode, with nothing said yet."""
-        self.said, self._seed = (), seed
+        self.said, self.__seed = (), seed
         return super().reset(seed=seed, options=options)
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
         """The environment's own step; where the verifier judges it wrong, the feedback and another attempt."""
-        before = super().snapshot() if self._keeps else None
+        before = super().snapshot() if self.__keeps else None
         found = super().step(action)
         _, reward, over, cut, info = found
-        scores = self._scores(info.get("scores"), reward, over or cut)
-        right = self._right(scores)
+        scores = judged(info.get("scores"), reward, over or cut)
+        right = is_right(scores)
         if right is None:
             return found
         said = self.said = (*self.said, answered(action))
         if not right and not cut and len(said) < self.retry.attempts:
-            self._back(before)
+            self.__back(before)
             self.said = said
             return self.retry.feedback, 0.0, False, False, {**info, "scores": scores}
         scores = [*scores, Score.valued(ATTEMPTS, self.earned(right), "retry", f"{len(said)} attempts")]
@@ -116,26 +133,11 @@ class Retrying(Environment):
         super().set_state(own)
 
     @property
-    def _keeps(self) -> bool:
+    def __keeps(self) -> bool:
         return super().state() is not NotImplemented
 
-    def _back(self, before: object | None) -> None:
+    def __back(self, before: object | None) -> None:
         if before is not None:
             self.restore(before)
         else:
-            super().reset(seed=self._seed, options={"task": self.task})
-
-    def _scores(self, given: Any, reward: SupportsFloat, over: bool) -> Sequence[Any]:
-        """An answer's scores. Where the environment gives none, the reward at the end of an episode is the verifier's.
-
-        None for several seats, and for what is no list of scores.
-        """
-        if given is None and over and not unusable(reward):
-            return (Score.valued(VERIFIER, float(reward), "environment"),)
-        return given if isinstance(given, Sequence) else ()
-
-    def _right(self, scores: Sequence[Any]) -> bool | None:
-        """Whether the answer is right; ``None`` where nobody judged it."""
-        given = [score for score in scores if isinstance(score, Score) and score.name == VERIFIER]
-        value = given[0].value if given and given[0].validity is Validity.VALUED else None
-        return None if value is None or unusable(value) else value >= RIGHT_AT
+            super().reset(seed=self.__seed, options={"task": self.task})

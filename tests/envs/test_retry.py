@@ -13,9 +13,9 @@ from sparring.envs.base import Environment
 from sparring.envs.check import inspect_environment
 from sparring.envs.echo import EchoEnvironment
 from sparring.envs.games.kuhn import KuhnEnvironment
-from sparring.envs.retry import ATTEMPTS, Retry, RetryOptions, answered
+from sparring.envs.retry import ATTEMPTS, Retry, RetryOptions, Retrying, answered
 from sparring.envs.types import Score, Task
-from sparring.scenarios.errors import ScenarioError
+from sparring.scenarios.errors import MissingExtra, ScenarioError
 from sparring.scenarios.load import load
 from sparring.scenarios.ref import Ref
 from sparring.scenarios.registry import environments, make
@@ -193,6 +193,17 @@ def test_a_game_between_seats_is_played_once() -> None:
 def test_a_wrapped_environment_keeps_the_whole_contract(kind: dict[str, Any]) -> None:
     report = inspect_environment(lambda: make(environments, Ref.model_validate({**kind, "retry": {}})), tasks=3)
     assert [(finding.name, finding.detail) for finding in report.broken] == []
+
+
+@pytest.mark.parametrize("name", environments.names())
+def test_it_hides_no_name_of_an_environment(name: str) -> None:
+    try:
+        kind = environments.get(name)
+    except MissingExtra as absent:
+        pytest.skip(f"not installed here: {absent}")
+    own = {given for base in kind.__mro__ if base not in Environment.__mro__ for given in vars(base)}
+    put_before = {given for given in vars(Retrying) if not given.startswith("__")} | {"said"}
+    assert put_before & own <= {"reset", "step", "state", "set_state"}  # which go on to the environment's own
 
 
 def test_the_last_tag_is_the_answer() -> None:
