@@ -13,7 +13,7 @@ from sparring.envs.base import Environment
 from sparring.envs.check import inspect_environment
 from sparring.envs.echo import EchoEnvironment
 from sparring.envs.games.kuhn import KuhnEnvironment
-from sparring.envs.retry import ATTEMPTS, Retry, RetryOptions, Retrying, answered
+from sparring.envs.retry import ATTEMPTS, Retry, Retrying, RetryOptions, answered
 from sparring.envs.types import Score, Task
 from sparring.scenarios.errors import MissingExtra, ScenarioError
 from sparring.scenarios.load import load
