@@ -73,14 +73,12 @@ def observe(
 ) -> Figures:
     """Tell the curriculum what came of each pick (in turns of the role it listens to); its figures for the step.
 
-    Turns of earlier steps say nothing of this step's picks. Where a trainer compares turns, its records alone are
-    heard: others name the same turns again, with marks (imitated, chosen, rejected) that are no advantages.
+    Turns of earlier steps say nothing of this step's picks.
     """
     role = getattr(session.curriculum, "role", None)
-    comparing = {one.name for one in session.plan.trainers if getattr(one.part, "advantage", None) is not None}
     own = [row for row in advantages if row.episode < len(pick_of) and role in (None, row.role)]
     came: list[list[AdvantageRow]] = [[] for _ in picks]
-    for row in [row for row in own if row.trainer in comparing] or own:
+    for row in session.plan.compared(own):
         came[pick_of[row.episode]].append(row)
     outcomes = [Outcome.of(rows, pick_of.count(index)) for index, rows in enumerate(came)]
     for pick, outcome in zip(picks, outcomes, strict=True):

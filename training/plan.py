@@ -95,6 +95,14 @@ class Plan:
             found = give(found, self.renderer) if give is not None else found
         return found
 
+    def compared(self, rows: Sequence[AdvantageRow]) -> Sequence[AdvantageRow]:
+        """Those of trainers that compare turns, where there are some; else all of them.
+
+        Other trainers name the same turns again, with marks (imitated, chosen, rejected) that are no advantages.
+        """
+        comparing = {one.name for one in self.trainers if getattr(one.part, "advantage", None) is not None}
+        return [row for row in rows if row.trainer in comparing] or rows
+
     def make(self, due: Sequence[Planned], episodes: Sequence[Episode], step: int, rounds: Sequence[int] = ()) -> Made:
         """Rows, groups, advantages and estimators of these trainers, under names and numbers of the step.
 

@@ -187,5 +187,5 @@ def test_the_three_kinds_of_critique_are_lines_of_yaml(kind: str, changes: tuple
 
 def test_a_loss_for_a_way_in_that_there_is_not_is_refused() -> None:
     scenario = load(RECIPE, ["training.trainers.rl.losses={insert: {kind: shaped}}"])
-    with pytest.raises(ScenarioError, match=r"no turn comes into a group as 'insert'.*did you mean 'inserted'"):
+    with pytest.raises(ScenarioError, match=r"unknown way for turns to come in 'insert'; did you mean 'inserted'"):
         Plan.of(scenario, None)

@@ -16,7 +16,10 @@ from ..groups import Group
 
 
 class Stage(Protocol):
-    """Pure: the same group and episodes give the same group. A dropped group passes through every later stage."""
+    """Pure: the same group and episodes give the same group. A dropped group passes through every later stage.
+
+    One that brings turns into groups names them: ``note`` is its class's, its members', and the key of their loss.
+    """
 
     def __call__(self, group: Group, episodes: Sequence[Episode]) -> Group: ...
 

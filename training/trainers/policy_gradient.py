@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sparring.agents.engine import DEMONSTRATION
 from sparring.scenarios.errors import ScenarioError
-from sparring.scenarios.registry import advantages, group_stages, losses, make, nearest
+from sparring.scenarios.problems import unknown
+from sparring.scenarios.registry import advantages, group_stages, losses, make
 from sparring.scenarios.schema import Ref, located
 from sparring.storage.records import AdvantageRow
 
@@ -18,7 +19,6 @@ from ..credit import credit, form
 from ..pack import pack
 from ..stages.base import Want
 from ..stages.more import wanted
-from ..stages.substitutes import Insert, Replace
 from .base import Made, Played, Staged
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..stages.base import Stage
 
 MAIN = "policy"
-WAYS = (Insert.note, Replace.note, DEMONSTRATION)  # how a turn comes into a group other than by being sampled for it
 
 
 class PolicyGradient(Staged):
@@ -79,16 +78,12 @@ class PolicyGradient(Staged):
         return Made(packed.rows, earned.groups, packed.advantages, shapes, dict(earned.figures))
 
     def _check_ways(self, named: Collection[str]) -> None:
-        """Stages of other packages bring turns in as they like; ours in three ways."""
-        own = all(type(stage).__module__.startswith("sparring.") for stage in self.stages)
-        for name in named if own else ():
-            if name not in WAYS:
-                hint = nearest(name, WAYS)
-                meant = f"did you mean {hint!r}? " if hint else ""
-                raise ScenarioError(
-                    f"trainer rl: losses: no turn comes into a group as {name!r}, so its loss would never be used; "
-                    f"{meant}known: {', '.join(WAYS)}"
-                )
+        """Refuse a loss for turns that come in by no way: as a demonstration, or under the ``note`` of a stage."""
+        stages = [*self.stages, *map(group_stages.get, group_stages.names() if named else ())]
+        ways = {DEMONSTRATION, *(getattr(stage, "note", "") for stage in stages)} - {""}
+        for name in named:
+            if name not in ways:
+                raise ScenarioError(f"trainer rl: losses: {unknown('way for turns to come in', name, sorted(ways))}")
 
     @property
     def shapes(self) -> dict[str, TokenAdvantage]:

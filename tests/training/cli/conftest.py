@@ -67,3 +67,10 @@ def scenario(tmp_path: Path, tiny_model: Path) -> Path:
     file = tmp_path / "tiny.yaml"
     file.write_text(SCENARIO)
     return file
+
+
+@pytest.fixture
+def described(scenario: Path, request: pytest.FixtureRequest) -> Path:
+    """The small scenario as a recipe, by the ``BLOCK`` of the test's own file."""
+    scenario.write_text(request.module.BLOCK + scenario.read_text())
+    return scenario

@@ -49,13 +49,6 @@ class Quick(Measuring):
 
 
 @pytest.fixture
-def described(scenario: Path) -> Path:
-    """The small scenario as a recipe."""
-    scenario.write_text(BLOCK + scenario.read_text())
-    return scenario
-
-
-@pytest.fixture
 def quick(described: Path) -> Callable[[], Quick]:
     """A new measurement of the recipe as its file now is."""
     return lambda: Quick(book.read(described), Path("work"))

@@ -42,13 +42,6 @@ def result(*runs: Ran, claim: str = "higher", digest: str = "d") -> Result:
 SURE = result(*ran("recipe", 0.80, 0.90, 0.85), *ran("off", 0.70, 0.80, 0.74))
 
 
-@pytest.fixture
-def described(scenario: Path) -> Path:
-    """The small scenario as a recipe."""
-    scenario.write_text(BLOCK + scenario.read_text())
-    return scenario
-
-
 def test_an_unknown_recipe_is_told_with_the_nearest_and_all_known(
     told: Tell, described: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
